@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Verification: recipe + live secrets + request -> accepted, or why not. Pure: no I/O, no clock.
+ * All comparisons of secret-dependent bytes take constant time. */
+#ifndef ONCEHOOK_VERIFY_H
+#define ONCEHOOK_VERIFY_H
+
+#include "oncehook/recipe.h"
+
+struct oh_header {
+    struct oh_slice name;  /* compared without regard to case */
+    struct oh_slice value; /* without surrounding white space */
+};
+
+/* One request as it came. Repeated header lines stand as repeated entries, in their order. */
+struct oh_request {
+    struct oh_slice method; /* "POST" */
+    struct oh_slice url;    /* the URL the provider was given, with query */
+    const struct oh_header *headers;
+    size_t header_count;
+    struct oh_slice body; /* exact bytes */
+};
+
+/* The live secrets (or public keys) of one source, parsed once. Immutable after the last add. */
+struct oh_keyring;
+
+/* An empty ring for `recipe`, which must outlive it. NULL when memory is gone. */
+struct oh_keyring *oh_keyring_new(const struct oh_recipe *recipe) OH_MUST_CHECK;
+
+/* Adds one secret in the form the provider shows it (key encodings: the recipe's `key`). Bytes are
+ * copied, and wiped when the ring is freed. Errors: OH_INVALID for an empty secret or one that does
+ * not parse; *err never repeats it. */
+enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret, struct oh_error *err)
+    OH_MUST_CHECK;
+size_t oh_keyring_count(const struct oh_keyring *ring);
+void oh_keyring_free(struct oh_keyring *ring);
+
+enum oh_verdict {
+    OH_ACCEPTED,
+    OH_SIGNATURE_MISSING, /* no usable signature or timestamp in the request */
+    OH_SIGNATURE_WRONG,
+    OH_STALE, /* signature right, time outside the window */
+};
+
+/* The word of oncehook_rejects_total for a verdict; "-" for OH_ACCEPTED. */
+const char *oh_verdict_name(enum oh_verdict verdict);
+
+struct oh_verify_result {
+    int secret_index;    /* which secret of the ring matched, from 0; -1 = none */
+    const char *because; /* static text for a person, e.g. "signature header repeated"; never NULL */
+};
+
+/* The scheme's own window, for oh_verify's past_tolerance_s. */
+#define OH_TOLERANCE_OF_SCHEME (-1)
+
+/* Verifies `request` against every secret of `ring`.
+ * now_ms: unix time in milliseconds. past_tolerance_s: how old a signed timestamp may be, in
+ * seconds, OH_TOLERANCE_OF_SCHEME for the recipe's own. `arena` takes what little is needed while
+ * it runs. *result (may be NULL) is always filled. Thread: any; ring and recipe are only read.
+ * A ring without secrets accepts nothing. Memory that runs out counts as OH_SIGNATURE_WRONG. */
+enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyring *ring,
+                          const struct oh_request *request, int64_t now_ms, int64_t past_tolerance_s,
+                          struct oh_arena *arena, struct oh_verify_result *result);
+
+#endif

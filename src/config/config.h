@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration: YAML -> one immutable struct, or every error at once with file and line.
+ *
+ * The options are one table (config.c): name, type, bounds, default, where it goes, one line of
+ * words. docs/configuration.md and `check` are held against it by a test. */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "log/log.h"
+#include "oncehook/event.h"
+
+#include <netinet/in.h>
+
+/* host:port as configured; port 0 = any free. */
+struct config_address {
+    char *host; /* numeric or name; NULL = not configured */
+    uint16_t port;
+};
+
+/* An address range, IPv4 mapped into IPv6 form. */
+struct config_network {
+    struct in6_addr address;
+    uint8_t prefix_bits; /* of 128 */
+};
+
+struct config_networks {
+    struct config_network *items;
+    size_t count;
+};
+
+/* One source: POST /in/NAME. Immutable; its number is its place in config.sources. */
+struct config_source {
+    uint32_t number;
+    char *name;
+    const struct oh_recipe *recipe; /* belongs to config.catalog */
+    char *provider;                 /* what goes into the provider column, "hmac" for the own scheme */
+    struct oh_keyring *keyring;
+    struct secret *secrets; /* as configured, for `send`; same order as in the ring */
+    size_t secret_count;
+    struct oh_mapping *mapping;
+    char *scope_id;    /* key_scope of the id rung: "source:NAME", "provider:NAME", "name:NAME" */
+    char *scope_other; /* key_scope of the lower rungs: the source or the shared name */
+    int64_t tolerance_s;      /* into the past, as `serve` uses it; -1 = scheme without timestamp */
+    int64_t ack_deadline_ms;  /* effective: lesser of ack_deadline and 0.8 of the provider's budget */
+    uint32_t rate_per_second; /* 0 = no limit */
+    uint32_t rate_burst;
+    struct config_networks allow; /* count 0 = everybody */
+    int line;                     /* where it stands in the file */
+};
+
+enum config_outage { CONFIG_OUTAGE_REFUSE, CONFIG_OUTAGE_SPOOL };
+
+struct config {
+    char *path; /* the file */
+    struct {
+        struct config_address https, http;
+        char *certificate, *key; /* paths, relative ones from the file's directory */
+        char *public_url;        /* without a slash at its end; NULL = not given */
+        struct config_networks trusted_proxies;
+    } listen;
+    struct {
+        size_t body_bytes;
+        uint32_t connections;
+        uint32_t connections_per_ip; /* 0 = off */
+        int64_t request_timeout_ms;
+        size_t memory_bytes; /* 0 = off */
+    } limits;
+    struct {
+        struct config_address listen; /* host NULL = no admin listener */
+        struct secret token;          /* bytes.data NULL = no /v1 */
+    } admin;
+    struct {
+        char *url;       /* gateway's login */
+        char *owner_url; /* schema owner, NULL = not given */
+        char *schema;
+        uint32_t lanes; /* auto is already resolved: one per core */
+        int64_t connect_timeout_ms, statement_timeout_ms, lock_timeout_ms,
+            idle_in_transaction_session_timeout_ms;
+        uint32_t retries;
+    } database;
+    struct {
+        uint32_t events;
+        size_t bytes;
+    } batch;
+    struct {
+        uint32_t events;
+        size_t bytes;
+        int64_t age_ms;
+        uint32_t share_percent;
+    } queue;
+    int64_t ack_deadline_ms;
+    enum config_outage outage;
+    struct {
+        char *directory;
+        size_t bytes;
+        int64_t age_s;
+    } spool;
+    struct {
+        int64_t events_s, ledger_s, workflows_completed_s, workflows_failed_s;
+    } retention;
+    struct oh_catalog *catalog; /* built-in recipes, then `providers:` */
+    struct config_source *sources;
+    size_t source_count;
+    int64_t threads; /* http threads: one per core */
+};
+
+/* One mistake, as `check` prints it: "FILE:LINE: TEXT". */
+struct config_mistake {
+    int line; /* from 1; 0 = about the whole file */
+    char *text;
+};
+
+struct config_mistakes {
+    struct config_mistake *items;
+    size_t count;
+};
+
+/* Reads `path`, `${VAR}` from the environment. *out belongs to the caller: config_free(). On
+ * OH_INVALID every mistake is in *mistakes (config_mistakes_free()), *out is NULL. Texts never hold
+ * a secret or the value of an environment variable. */
+enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
+    OH_MUST_CHECK;
+void config_mistakes_free(struct config_mistakes *mistakes);
+void config_free(struct config *config);
+
+/* Prints "path:line: text" a mistake to stderr. */
+void config_mistakes_print(const char *path, const struct config_mistakes *mistakes);
+
+/* The source of that name, or NULL. Thread: any. */
+const struct config_source *config_find_source(const struct config *config, struct oh_slice name);
+
+/* True if `address` (IPv4 mapped) lies in one of the networks. */
+bool config_networks_contain(const struct config_networks *networks, const struct in6_addr *address);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The gateway's listeners: all of libh2o sits in this room. Threads with an h2o event loop each;
+ * TLS, limits, route, verify, extract, and the answer when a delivery is decided.
+ *
+ * The room knows no lane and no database: what it needs of them are the hooks. */
+#ifndef HTTP_HTTP_H
+#define HTTP_HTTP_H
+
+#include "delivery/delivery.h"
+#include "metrics/metrics.h"
+
+struct http;
+
+struct http_hooks {
+    void *context;
+    /* Takes the delivery (ADMISSION_OK: it comes back through http_on_decided) or refuses it. Any
+     * http thread; may not block. */
+    enum admission_verdict (*submit)(void *context, struct delivery *delivery);
+    /* True if events can be captured now; else the name of the part that is not well goes to *part
+     * (static text). Any http thread; may not block. */
+    bool (*is_ready)(void *context, const char **part);
+};
+
+/* Binds the configured listeners and starts the threads. first_shard: metrics shard of thread 0. */
+enum oh_status http_start(const struct config *config, struct metrics *metrics,
+                          uint32_t first_shard, const struct http_hooks *hooks, struct http **out,
+                          struct oh_error *err) OH_MUST_CHECK;
+
+/* lanes_on_decided of this room. context: struct http. Thread: any. */
+void http_on_decided(void *context, struct delivery *decided);
+
+/* The ports that were bound; 0 = no such listener. */
+uint16_t http_port_of_https(const struct http *http);
+uint16_t http_port_of_http(const struct http *http);
+
+/* Open client connections. Thread: any. */
+uint64_t http_connections(const struct http *http);
+
+/* Stops accepting and asks for the end of idle connections; returns when nothing is in flight or at
+ * the deadline (monotonic µs). */
+void http_drain(struct http *http, int64_t deadline_mono_us);
+
+/* Ends the threads and frees. No delivery may be on its way any more. */
+void http_stop(struct http *http);
+
+#endif
