@@ -6,7 +6,8 @@
  * A decision is logged once, where it is decided. No payload, signature, header value or secret is
  * ever given to a log call; a value that is secret has the type struct secret, which only
  * log_secret() takes and which prints as ****. Call sites that can repeat under load use
- * LOG_RATE_LIMITED. Thread: any. */
+ * LOG_RATE_LIMITED. A line is at most 4,096 bytes (PIPE_BUF: longer writes to a pipe may mix);
+ * fields that do not fit are left out and the line says "cut":true. Thread: any. */
 #ifndef LOG_LOG_H
 #define LOG_LOG_H
 
@@ -24,33 +25,36 @@ struct secret {
 
 /* One field of a log line; made by the functions below, lives for the call. */
 struct log_field {
-    const char *name;
+    const char *name; /* NULL = left out */
     enum { LOG_FIELD_TEXT, LOG_FIELD_INT, LOG_FIELD_REAL, LOG_FIELD_BOOL, LOG_FIELD_SECRET } kind;
     struct oh_slice text;
     int64_t integer;
     double real;
 };
 
-struct log_field log_text(const char *name, const char *value);         /* NULL prints as null */
+struct log_field log_text(const char *name, const char *value); /* NULL prints as null */
 struct log_field log_slice(const char *name, struct oh_slice value);
 struct log_field log_int(const char *name, int64_t value);
 struct log_field log_real(const char *name, double value);
 struct log_field log_bool(const char *name, bool value);
-struct log_field log_secret(const char *name, const struct secret *value); /* "****" */
+struct log_field log_secret(const char *name,
+                            const struct secret *value); /* "****", or null if none */
+struct log_field log_suppressed(uint32_t lines);         /* "suppressed":N, nothing if N is 0 */
 
 /* Lines below `level` are dropped. Default LOG_INFO. */
 void log_set_level(enum log_level level);
 
-/* Writes one line. `room` and `message` are literals. Values are escaped as JSON; bytes that are not
- * UTF-8 become U+FFFD; texts are cut at 1 KiB. Never fails, never blocks longer than write(2). */
+/* Writes one line. `room` and `message` are literals. Values are escaped as JSON; bytes that are
+ * not UTF-8 become U+FFFD; texts are cut at 1 KiB. Never fails, never blocks longer than write(2).
+ */
 void log_write(enum log_level level, const char *room, const char *message,
                const struct log_field *fields, size_t count);
 
-#define LOG_LINE(level, room, message, ...)                                                        \
-    do {                                                                                           \
-        const struct log_field log_fields_[] = { __VA_ARGS__ };                                    \
-        log_write((level), (room), (message), log_fields_,                                         \
-                  sizeof(log_fields_) / sizeof(log_fields_[0]));                                   \
+#define LOG_LINE(level, room, message, ...)                      \
+    do {                                                         \
+        const struct log_field log_fields_[] = {__VA_ARGS__};    \
+        log_write((level), (room), (message), log_fields_,       \
+                  sizeof(log_fields_) / sizeof(log_fields_[0])); \
     } while (0)
 
 /* State of one rate-limited call site: at most `per_second` lines; the next line that gets through
@@ -64,12 +68,12 @@ struct log_rate {
 /* True if the caller may write now; *suppressed = lines dropped since the last one. */
 bool log_rate_allows(struct log_rate *rate, uint32_t per_second, uint32_t *suppressed);
 
-#define LOG_RATE_LIMITED(level, room, message, ...)                                                \
-    do {                                                                                           \
-        static struct log_rate log_rate_;                                                          \
-        uint32_t log_suppressed_;                                                                  \
-        if (log_rate_allows(&log_rate_, 10, &log_suppressed_))                                     \
-            LOG_LINE(level, room, message, log_int("suppressed", log_suppressed_), __VA_ARGS__);   \
+#define LOG_RATE_LIMITED(level, room, message, ...)                                       \
+    do {                                                                                  \
+        static struct log_rate log_rate_;                                                 \
+        uint32_t log_suppressed_;                                                         \
+        if (log_rate_allows(&log_rate_, 10, &log_suppressed_))                            \
+            LOG_LINE(level, room, message, log_suppressed(log_suppressed_), __VA_ARGS__); \
     } while (0)
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Metrics: one table of counters, histograms and gauges (the names of CONTRACT.md).
  *
- * Counters and histograms are kept per thread (a shard each, relaxed atomics without contention) and
- * summed on read. Gauges are asked for on read, by a callback that the app gives. */
+ * Counters and histograms are kept per thread (a shard each, relaxed atomics without contention)
+ * and summed on read. Gauges are asked for on read, by a callback that the app gives. */
 #ifndef METRICS_METRICS_H
 #define METRICS_METRICS_H
 
@@ -11,31 +11,32 @@
 #include <stdatomic.h>
 
 /* Label values of oncehook_events_total{source,outcome}. */
-#define METRIC_OUTCOMES(X)                                                                         \
-    X(CAPTURED, "captured")                                                                        \
-    X(DUPLICATE, "duplicate")                                                                      \
-    X(ORPHAN, "orphan")                                                                            \
-    X(QUARANTINED, "quarantined")                                                                  \
+#define METRIC_OUTCOMES(X)        \
+    X(CAPTURED, "captured")       \
+    X(DUPLICATE, "duplicate")     \
+    X(ORPHAN, "orphan")           \
+    X(QUARANTINED, "quarantined") \
     X(SPOOLED, "spooled")
 
 /* Label values of oncehook_rejects_total{source,reason}. */
-#define METRIC_REASONS(X)                                                                          \
-    X(SIGNATURE_MISSING, "signature_missing")                                                      \
-    X(SIGNATURE_WRONG, "signature_wrong")                                                          \
-    X(STALE, "stale")                                                                              \
-    X(NOT_ALLOWED, "not_allowed")                                                                  \
-    X(UNREADABLE, "unreadable")                                                                    \
+#define METRIC_REASONS(X)                     \
+    X(SIGNATURE_MISSING, "signature_missing") \
+    X(SIGNATURE_WRONG, "signature_wrong")     \
+    X(STALE, "stale")                         \
+    X(NOT_ALLOWED, "not_allowed")             \
+    X(UNREADABLE, "unreadable")               \
     X(TOO_FAST, "too_fast")
 
-/* Statuses of oncehook_deliveries_total{source,status}. */
-#define METRIC_STATUSES(X)                                                                         \
-    X(200, "200")                                                                                  \
-    X(202, "202")                                                                                  \
-    X(400, "400")                                                                                  \
-    X(401, "401")                                                                                  \
-    X(405, "405")                                                                                  \
-    X(413, "413")                                                                                  \
-    X(429, "429")                                                                                  \
+/* Statuses of oncehook_deliveries_total{source,status}. Beside them "other": a recipe's own answer.
+ */
+#define METRIC_STATUSES(X) \
+    X(200, "200")          \
+    X(202, "202")          \
+    X(400, "400")          \
+    X(401, "401")          \
+    X(405, "405")          \
+    X(413, "413")          \
+    X(429, "429")          \
     X(503, "503")
 
 #define X(name, word) METRIC_OUTCOME_##name,
@@ -45,14 +46,14 @@ enum metric_outcome { METRIC_OUTCOMES(X) METRIC_OUTCOME_COUNT };
 enum metric_reason { METRIC_REASONS(X) METRIC_REASON_COUNT };
 #undef X
 #define X(name, word) METRIC_STATUS_##name,
-enum metric_status { METRIC_STATUSES(X) METRIC_STATUS_COUNT };
+enum metric_status { METRIC_STATUSES(X) METRIC_STATUS_OTHER, METRIC_STATUS_COUNT };
 #undef X
 
 struct metrics;
 struct metrics_shard;
 
-/* source_names: the label values, in the order of the sources' numbers; copied. shard_count: threads
- * that count. NULL when memory is gone. */
+/* source_names: the label values, in the order of the sources' numbers; copied. shard_count:
+ * threads that count. NULL when memory is gone. */
 struct metrics *metrics_new(const char *const *source_names, uint32_t source_count,
                             uint32_t shard_count) OH_MUST_CHECK;
 void metrics_free(struct metrics *metrics);
@@ -63,7 +64,7 @@ struct metrics_shard *metrics_shard_at(struct metrics *metrics, uint32_t index);
 /* source: the source's number. Thread: the shard's own. */
 void metrics_count_event(struct metrics_shard *shard, uint32_t source, enum metric_outcome outcome,
                          uint64_t n);
-/* status: one of METRIC_STATUSES, as a number (200 …). */
+/* status: as a number (200 …). */
 void metrics_count_delivery(struct metrics_shard *shard, uint32_t source, int status);
 void metrics_count_reject(struct metrics_shard *shard, uint32_t source, enum metric_reason reason);
 void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source);

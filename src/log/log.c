@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log/log.h: builds each line in a bounded buffer on the stack and gives it to one write(2). */
+#include "log/log.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LINE_MAX_BYTES = 4096, /* PIPE_BUF on Linux: writes up to it are atomic on a pipe too */
+    TEXT_MAX_BYTES = 1024,
+};
+
+/* What ends every line; a field is taken only if this still fits behind it. */
+#define LINE_CUT ",\"cut\":true}\n"
+
+static const char *const level_words[] = {"debug", "info", "warning", "error"};
+
+static _Atomic int least_level = LOG_INFO;
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&least_level, (int)level, memory_order_relaxed);
+}
+
+/* ---- fields ---- */
+
+struct log_field log_text(const char *name, const char *value)
+{
+    return log_slice(name, (struct oh_slice){value, value ? strlen(value) : 0});
+}
+
+struct log_field log_slice(const char *name, struct oh_slice value)
+{
+    return (struct log_field){.name = name, .kind = LOG_FIELD_TEXT, .text = value};
+}
+
+struct log_field log_int(const char *name, int64_t value)
+{
+    return (struct log_field){.name = name, .kind = LOG_FIELD_INT, .integer = value};
+}
+
+struct log_field log_real(const char *name, double value)
+{
+    return (struct log_field){.name = name, .kind = LOG_FIELD_REAL, .real = value};
+}
+
+struct log_field log_bool(const char *name, bool value)
+{
+    return (struct log_field){.name = name, .kind = LOG_FIELD_BOOL, .integer = value};
+}
+
+struct log_field log_secret(const char *name, const struct secret *value)
+{
+    /* The bytes are not even pointed at: only whether there are any. */
+    return (struct log_field){
+        .name = name, .kind = LOG_FIELD_SECRET, .integer = value && value->bytes.data};
+}
+
+struct log_field log_suppressed(uint32_t lines)
+{
+    return log_int(lines ? "suppressed" : NULL, lines);
+}
+
+/* ---- one line ---- */
+
+struct line {
+    size_t used;
+    bool cut;
+    char bytes[LINE_MAX_BYTES];
+};
+
+/* Appends all or nothing. */
+static bool line_put(struct line *line, const void *bytes, size_t len)
+{
+    if (len > sizeof(line->bytes) - (sizeof(LINE_CUT) - 1) - line->used)
+        return false;
+    memcpy(line->bytes + line->used, bytes, len);
+    line->used += len;
+    return true;
+}
+
+static bool line_put_format(struct line *line, const char *format, ...) OH_PRINTF(2, 3);
+
+static bool line_put_format(struct line *line, const char *format, ...)
+{
+    char text[64];
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return len >= 0 && (size_t)len < sizeof(text) && line_put(line, text, (size_t)len);
+}
+
+/* Bytes of the UTF-8 character at `s` (RFC 3629: no overlong forms, no surrogates, nothing beyond
+ * U+10FFFF), or 0 if there is none within `left` bytes. */
+static size_t utf8_len(const unsigned char *s, size_t left)
+{
+    size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (len == 0 || s[0] > 0xf4 || len > left)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return len;
+}
+
+static bool line_put_character(struct line *line, const unsigned char *s, size_t len)
+{
+    if (len == 0)
+        return line_put(line, "\xef\xbf\xbd", 3);
+    if (s[0] == '"' || s[0] == '\\')
+        return line_put_format(line, "\\%c", s[0]);
+    if (s[0] == '\n')
+        return line_put(line, "\\n", 2);
+    if (s[0] < 0x20 || s[0] == 0x7f)
+        return line_put_format(line, "\\u%04x", s[0]);
+    return line_put(line, s, len);
+}
+
+static bool line_put_string(struct line *line, struct oh_slice text)
+{
+    const unsigned char *s = (const unsigned char *)text.data;
+    size_t left = text.len < TEXT_MAX_BYTES ? text.len : TEXT_MAX_BYTES;
+    if (!line_put(line, "\"", 1))
+        return false;
+    while (left > 0) {
+        /* The character is looked for in the whole text, so that the cut never splits one. */
+        size_t len = utf8_len(s, text.len - (size_t)(s - (const unsigned char *)text.data));
+        if (len > left)
+            break;
+        if (!line_put_character(line, s, len))
+            return false;
+        s += len ? len : 1;
+        left -= len ? len : 1;
+    }
+    return line_put(line, "\"", 1);
+}
+
+static bool line_put_value(struct line *line, const struct log_field *field)
+{
+    switch (field->kind) {
+    case LOG_FIELD_TEXT:
+        return field->text.data ? line_put_string(line, field->text) : line_put(line, "null", 4);
+    case LOG_FIELD_INT:
+        return line_put_format(line, "%lld", (long long)field->integer);
+    case LOG_FIELD_REAL:
+        return isfinite(field->real) ? line_put_format(line, "%.9g", field->real)
+                                     : line_put(line, "null", 4);
+    case LOG_FIELD_BOOL:
+        return line_put_format(line, "%s", field->integer ? "true" : "false");
+    case LOG_FIELD_SECRET:
+        return line_put_format(line, "%s", field->integer ? "\"****\"" : "null");
+    }
+    return false;
+}
+
+/* Appends ,"name":value or nothing. */
+static void line_put_field(struct line *line, const struct log_field *field)
+{
+    size_t before = line->used;
+    if (line_put(line, ",", 1) &&
+        line_put_string(line, (struct oh_slice){field->name, strlen(field->name)}) &&
+        line_put(line, ":", 1) && line_put_value(line, field))
+        return;
+    line->used = before;
+    line->cut = true;
+}
+
+static void line_start(struct line *line, enum log_level level)
+{
+    int64_t now_us = clock_wall_us();
+    time_t now_s = (time_t)(now_us / 1000000);
+    struct tm utc;
+    gmtime_r(&now_s, &utc);
+    char date[32];
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+    line->used = 0;
+    line->cut = false;
+    line_put_format(line, "{\"time\":\"%s.%03dZ\"", date, (int)(now_us / 1000 % 1000));
+    line_put_format(line, ",\"level\":\"%s\"", level_words[level]);
+}
+
+void log_write(enum log_level level, const char *room, const char *message,
+               const struct log_field *fields, size_t count)
+{
+    if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed))
+        return;
+    struct line line;
+    line_start(&line, level);
+    struct log_field room_field = log_text("room", room),
+                     message_field = log_text("message", message);
+    line_put_field(&line, &room_field);
+    line_put_field(&line, &message_field);
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].name)
+            line_put_field(&line, &fields[i]);
+    const char *end = line.cut ? LINE_CUT : "}\n";
+    memcpy(line.bytes + line.used, end, strlen(end)); /* line_put() kept this room */
+    line.used += strlen(end);
+
+    /* A line that cannot be written is lost: there is nowhere to say so. */
+    while (write(STDERR_FILENO, line.bytes, line.used) < 0 && errno == EINTR)
+        continue;
+}
+
+/* ---- rate limiting ---- */
+
+bool log_rate_allows(struct log_rate *rate, uint32_t per_second, uint32_t *suppressed)
+{
+    int64_t now_s = clock_mono_us() / 1000000;
+    int64_t window_s = atomic_load_explicit(&rate->window_s, memory_order_relaxed);
+    /* The thread that moves the window empties it. Another one may count a line into the old window
+     * meanwhile: a line more or less, which a limit of log lines can bear. */
+    if (window_s != now_s && atomic_compare_exchange_strong(&rate->window_s, &window_s, now_s))
+        atomic_store_explicit(&rate->lines, 0, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&rate->lines, 1, memory_order_relaxed) >= per_second) {
+        atomic_fetch_add_explicit(&rate->suppressed, 1, memory_order_relaxed);
+        return false;
+    }
+    *suppressed = atomic_exchange_explicit(&rate->suppressed, 0, memory_order_relaxed);
+    return true;
+}

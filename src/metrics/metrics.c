@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* metrics/metrics.h: the table of all metrics, the shards that threads count in, and the text page.
+ *
+ * A shard has one writer, so counting is a relaxed load and store without a locked instruction; the
+ * atomics only promise the reader whole words. Every series exists from the start with 0, so that
+ * rate() sees the first event. Format: Prometheus text exposition 0.0.4,
+ * https://prometheus.io/docs/instrumenting/exposition_formats/ */
+#include "metrics/metrics.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* X(id, name, kind, labels, help). The order is the page's. COUNTER_SUM is summed over shards,
+ * GAUGE_MAX is the greatest of them, GAUGE_ASKED comes from struct metrics_gauges. docs/metrics.md
+ * is held against this table by a test. */
+#define METRICS(X)                                                                          \
+    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                             \
+      "Events decided, by source and outcome (exclusive; a drained event counts again).")   \
+    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                      \
+      "Deliveries answered, by source and HTTP status.")                                    \
+    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                            \
+      "Deliveries refused before any event was read, by source and reason.")                \
+    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                      \
+      "Events with the fields of a recent one under a new id (best effort).")               \
+    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,            \
+      "Unix time at which a source's last event was captured; 0 = none since the start.")   \
+    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                            \
+      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")         \
+    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.") \
+    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                  \
+      "Seconds from sending a batch to its known commit.")                                  \
+    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                        \
+      "Seconds from a delivery's last byte to its answer.")                                 \
+    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                            \
+      "Events admitted and not yet decided.")                                               \
+    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                \
+      "Age of the oldest event that no lane has sent yet.")                                 \
+    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                            \
+      "Events in the spool, waiting for PostgreSQL.")                                       \
+    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                              \
+      "1 if events can be committed now, else 0.")                                          \
+    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                              \
+      "Open client connections of the gateway listener.")                                   \
+    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                          \
+      "Counters that differ from their events, when last measured; absent until then.")
+
+enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, HISTOGRAM };
+enum metric_labels { PLAIN, BY_SOURCE, BY_OUTCOME, BY_STATUS, BY_REASON };
+
+#define X(id, name, kind, labels, help) METRIC_##id,
+enum metric_id { METRICS(X) METRIC_COUNT };
+#undef X
+
+static const struct metric {
+    const char *name;
+    enum metric_kind kind;
+    enum metric_labels labels;
+    const char *help;
+} metric_table[] = {
+#define X(id, name, kind, labels, help) [METRIC_##id] = {name, kind, labels, help},
+    METRICS(X)
+#undef X
+};
+
+#define X(name, word) word,
+static const char *const outcome_words[] = {METRIC_OUTCOMES(X)};
+static const char *const status_words[] = {METRIC_STATUSES(X) "other"};
+static const char *const reason_words[] = {METRIC_REASONS(X)};
+#undef X
+
+/* How many series of one source a set of labels makes, and their second label. */
+static const struct {
+    const char *label;
+    const char *const *words;
+    size_t count;
+} label_table[] = {
+    [PLAIN] = {NULL, NULL, 1},
+    [BY_SOURCE] = {NULL, NULL, 1},
+    [BY_OUTCOME] = {"outcome", outcome_words, METRIC_OUTCOME_COUNT},
+    [BY_STATUS] = {"status", status_words, METRIC_STATUS_COUNT},
+    [BY_REASON] = {"reason", reason_words, METRIC_REASON_COUNT},
+};
+
+/* Upper bounds of the buckets, as they are observed; divided by `divisor` they are shown. */
+enum { BUCKETS_MAX = 15 };
+
+/* The histograms, in the order of their rows above. */
+enum { HISTOGRAM_BATCH_EVENTS, HISTOGRAM_COMMIT, HISTOGRAM_ACK, HISTOGRAM_COUNT };
+_Static_assert(METRIC_COMMIT == METRIC_BATCH_EVENTS + HISTOGRAM_COMMIT &&
+                   METRIC_ACK == METRIC_BATCH_EVENTS + HISTOGRAM_ACK,
+               "histograms follow each other in METRICS");
+
+static const struct histogram_shape {
+    double divisor;
+    size_t count; /* of bounds; one more bucket takes what is beyond */
+    uint64_t bounds[BUCKETS_MAX];
+} shapes[HISTOGRAM_COUNT] = {
+    [HISTOGRAM_BATCH_EVENTS] = {1, 10, {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}},
+    [HISTOGRAM_COMMIT] = {1e6,
+                          14,
+                          {500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
+                           1000000, 2500000, 5000000, 10000000}},
+    [HISTOGRAM_ACK] = {1e6,
+                       13,
+                       {1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
+                        2500000, 5000000, 10000000}},
+};
+
+typedef _Atomic uint64_t cell;
+
+struct histogram {
+    cell sum;
+    cell buckets[BUCKETS_MAX + 1];
+};
+
+/* What one thread counts for one source. */
+struct source_cells {
+    cell events[METRIC_OUTCOME_COUNT];
+    cell deliveries[METRIC_STATUS_COUNT];
+    cell rejects[METRIC_REASON_COUNT];
+    cell id_changed;
+    cell last_event;
+};
+
+enum { CACHE_LINE_BYTES = 64 };
+
+struct metrics_shard {
+    _Alignas(CACHE_LINE_BYTES) cell deadlocks;
+    struct histogram histograms[HISTOGRAM_COUNT];
+    uint32_t source_count;
+    struct source_cells sources[];
+};
+
+struct metrics {
+    uint32_t source_count, shard_count;
+    char **source_labels;          /* escaped */
+    struct metrics_shard **shards; /* each its own cache lines */
+};
+
+/* ---- life ---- */
+
+/* A label's value as the page shows it: \\ \" \n (exposition format, "Comments, help text…"). */
+static char *label_escape(const char *text)
+{
+    char *escaped = malloc(strlen(text) * 2 + 1);
+    if (!escaped)
+        return NULL;
+    char *to = escaped;
+    for (; *text; text++) {
+        if (*text == '\\' || *text == '"' || *text == '\n')
+            *to++ = '\\';
+        *to++ = *text == '\n' ? 'n' : *text;
+    }
+    *to = 0;
+    return escaped;
+}
+
+static struct metrics_shard *shard_new(uint32_t source_count)
+{
+    size_t bytes = sizeof(struct metrics_shard) + source_count * sizeof(struct source_cells);
+    bytes = (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
+    struct metrics_shard *shard = aligned_alloc(CACHE_LINE_BYTES, bytes);
+    if (shard) {
+        memset(shard, 0, bytes);
+        shard->source_count = source_count;
+    }
+    return shard;
+}
+
+struct metrics *metrics_new(const char *const *source_names, uint32_t source_count,
+                            uint32_t shard_count)
+{
+    struct metrics *metrics = calloc(1, sizeof(*metrics));
+    if (!metrics)
+        return NULL;
+    metrics->source_labels = calloc((size_t)source_count + 1, sizeof(*metrics->source_labels));
+    metrics->shards = calloc((size_t)shard_count + 1, sizeof(*metrics->shards));
+    if (!metrics->source_labels || !metrics->shards)
+        goto fail;
+    metrics->source_count = source_count;
+    metrics->shard_count = shard_count;
+    for (uint32_t i = 0; i < source_count; i++)
+        if (!(metrics->source_labels[i] = label_escape(source_names[i])))
+            goto fail;
+    for (uint32_t i = 0; i < shard_count; i++)
+        if (!(metrics->shards[i] = shard_new(source_count)))
+            goto fail;
+    return metrics;
+fail:
+    metrics_free(metrics);
+    return NULL;
+}
+
+void metrics_free(struct metrics *metrics)
+{
+    if (!metrics)
+        return;
+    for (uint32_t i = 0; i < metrics->source_count; i++)
+        free(metrics->source_labels[i]);
+    for (uint32_t i = 0; i < metrics->shard_count; i++)
+        free(metrics->shards[i]);
+    free(metrics->source_labels);
+    free(metrics->shards);
+    free(metrics);
+}
+
+struct metrics_shard *metrics_shard_at(struct metrics *metrics, uint32_t index)
+{
+    return metrics->shards[index];
+}
+
+/* ---- counting ---- */
+
+static uint64_t cell_read(const cell *c)
+{
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+static void cell_add(cell *c, uint64_t n)
+{
+    atomic_store_explicit(c, cell_read(c) + n, memory_order_relaxed);
+}
+
+void metrics_count_event(struct metrics_shard *shard, uint32_t source, enum metric_outcome outcome,
+                         uint64_t n)
+{
+    cell_add(&shard->sources[source].events[outcome], n);
+}
+
+static enum metric_status status_place(int status)
+{
+    switch (status) {
+#define X(name, word) \
+    case name:        \
+        return METRIC_STATUS_##name;
+        METRIC_STATUSES(X)
+#undef X
+    default:
+        return METRIC_STATUS_OTHER;
+    }
+}
+
+void metrics_count_delivery(struct metrics_shard *shard, uint32_t source, int status)
+{
+    cell_add(&shard->sources[source].deliveries[status_place(status)], 1);
+}
+
+void metrics_count_reject(struct metrics_shard *shard, uint32_t source, enum metric_reason reason)
+{
+    cell_add(&shard->sources[source].rejects[reason], 1);
+}
+
+void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source)
+{
+    cell_add(&shard->sources[source].id_changed, 1);
+}
+
+void metrics_count_deadlock(struct metrics_shard *shard)
+{
+    cell_add(&shard->deadlocks, 1);
+}
+
+void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s)
+{
+    cell *last = &shard->sources[source].last_event;
+    if (unix_s > 0 && (uint64_t)unix_s > cell_read(last))
+        atomic_store_explicit(last, (uint64_t)unix_s, memory_order_relaxed);
+}
+
+static void histogram_observe(struct metrics_shard *shard, int place, uint64_t value)
+{
+    struct histogram *histogram = &shard->histograms[place];
+    size_t bucket = 0;
+    while (bucket < shapes[place].count && value > shapes[place].bounds[bucket])
+        bucket++;
+    cell_add(&histogram->buckets[bucket], 1);
+    cell_add(&histogram->sum, value);
+}
+
+void metrics_observe_batch_events(struct metrics_shard *shard, uint32_t events)
+{
+    histogram_observe(shard, HISTOGRAM_BATCH_EVENTS, events);
+}
+
+void metrics_observe_commit_us(struct metrics_shard *shard, int64_t us)
+{
+    histogram_observe(shard, HISTOGRAM_COMMIT, us > 0 ? (uint64_t)us : 0);
+}
+
+void metrics_observe_ack_us(struct metrics_shard *shard, int64_t us)
+{
+    histogram_observe(shard, HISTOGRAM_ACK, us > 0 ? (uint64_t)us : 0);
+}
+
+/* ---- reading ---- */
+
+/* The cell of one series in one shard; `word` counts within the second label. */
+static const cell *shard_cell(const struct metrics_shard *shard, enum metric_id id, uint32_t source,
+                              size_t word)
+{
+    const struct source_cells *cells = &shard->sources[source];
+    switch (id) {
+    case METRIC_EVENTS:
+        return &cells->events[word];
+    case METRIC_DELIVERIES:
+        return &cells->deliveries[word];
+    case METRIC_REJECTS:
+        return &cells->rejects[word];
+    case METRIC_ID_CHANGED:
+        return &cells->id_changed;
+    case METRIC_LAST_EVENT:
+        return &cells->last_event;
+    default:
+        return &shard->deadlocks;
+    }
+}
+
+static uint64_t series_read(const struct metrics *metrics, enum metric_id id, uint32_t source,
+                            size_t word)
+{
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < metrics->shard_count; i++) {
+        uint64_t part = cell_read(shard_cell(metrics->shards[i], id, source, word));
+        if (metric_table[id].kind == COUNTER_SUM)
+            value += part;
+        else if (part > value)
+            value = part;
+    }
+    return value;
+}
+
+static void render_counted(FILE *page, const struct metrics *metrics, enum metric_id id)
+{
+    const struct metric *metric = &metric_table[id];
+    if (metric->labels == PLAIN) {
+        fprintf(page, "%s %llu\n", metric->name,
+                (unsigned long long)series_read(metrics, id, 0, 0));
+        return;
+    }
+    const char *label = label_table[metric->labels].label;
+    for (uint32_t source = 0; source < metrics->source_count; source++)
+        for (size_t word = 0; word < label_table[metric->labels].count; word++) {
+            fprintf(page, "%s{source=\"%s\"", metric->name, metrics->source_labels[source]);
+            if (label)
+                fprintf(page, ",%s=\"%s\"", label, label_table[metric->labels].words[word]);
+            fprintf(page, "} %llu\n", (unsigned long long)series_read(metrics, id, source, word));
+        }
+}
+
+static void render_histogram(FILE *page, const struct metrics *metrics, enum metric_id id)
+{
+    const char *name = metric_table[id].name;
+    int place = (int)id - METRIC_BATCH_EVENTS;
+    const struct histogram_shape *shape = &shapes[place];
+    uint64_t buckets[BUCKETS_MAX + 1] = {0}, sum = 0, count = 0;
+    for (uint32_t i = 0; i < metrics->shard_count; i++) {
+        const struct histogram *part = &metrics->shards[i]->histograms[place];
+        for (size_t b = 0; b <= shape->count; b++)
+            buckets[b] += cell_read(&part->buckets[b]);
+        sum += cell_read(&part->sum);
+    }
+    for (size_t b = 0; b < shape->count; b++) {
+        count += buckets[b];
+        fprintf(page, "%s_bucket{le=\"%g\"} %llu\n", name,
+                (double)shape->bounds[b] / shape->divisor, (unsigned long long)count);
+    }
+    count += buckets[shape->count];
+    fprintf(page, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)count);
+    fprintf(page, "%s_sum %.16g\n", name, (double)sum / shape->divisor);
+    fprintf(page, "%s_count %llu\n", name, (unsigned long long)count);
+}
+
+/* The value of a gauge that is asked for; false = not to be shown. */
+static bool gauge_read(const struct metrics_gauges *gauges, enum metric_id id, double *value)
+{
+    switch (id) {
+    case METRIC_QUEUE_EVENTS:
+        *value = (double)gauges->queue_events;
+        return true;
+    case METRIC_OLDEST_WAITING:
+        *value = gauges->oldest_waiting_seconds;
+        return true;
+    case METRIC_SPOOL_EVENTS:
+        *value = (double)gauges->spool_events;
+        return true;
+    case METRIC_DATABASE_UP:
+        *value = gauges->database_up ? 1 : 0;
+        return true;
+    case METRIC_CONNECTIONS:
+        *value = (double)gauges->connections;
+        return true;
+    case METRIC_COUNTER_DRIFT:
+        *value = (double)gauges->counter_drift;
+        return gauges->counter_drift >= 0;
+    default:
+        return false;
+    }
+}
+
+static void render_metric(FILE *page, const struct metrics *metrics,
+                          const struct metrics_gauges *gauges, enum metric_id id)
+{
+    static const char *const type_words[] = {"counter", "gauge", "gauge", "histogram"};
+    const struct metric *metric = &metric_table[id];
+    double value = 0;
+    if (metric->kind == GAUGE_ASKED && !gauge_read(gauges, id, &value))
+        return;
+    fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
+            type_words[metric->kind]);
+    if (metric->kind == HISTOGRAM)
+        render_histogram(page, metrics, id);
+    else if (metric->kind == GAUGE_ASKED)
+        fprintf(page, "%s %.16g\n", metric->name, value);
+    else
+        render_counted(page, metrics, id);
+}
+
+char *metrics_render(const struct metrics *metrics, const struct metrics_gauges *gauges,
+                     size_t *len)
+{
+    char *text = NULL;
+    FILE *page = open_memstream(&text, len);
+    if (!page)
+        return NULL;
+    for (int id = 0; id < METRIC_COUNT; id++)
+        render_metric(page, metrics, gauges, (enum metric_id)id);
+    bool failed = ferror(page);
+    if (fclose(page) != 0 || failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
