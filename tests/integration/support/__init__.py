@@ -1,0 +1,1 @@
+"""What the integration tests share: a private PostgreSQL, the real gateway, signers, raw sockets."""
