@@ -1,0 +1,1 @@
+DROP FUNCTION quarantine_v1;
