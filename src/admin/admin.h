@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The admin listener: health, metrics (later pages and /v1). Plain HTTP, meant for loopback or a
- * private network; its own worker thread and its own PostgreSQL connection, so that it never holds up
- * an http thread or a lane. */
+/* The admin listener: /livez /readyz /health /health/database /metrics (later pages and /v1). Plain
+ * HTTP, meant for loopback or a private network; its own threads (libmicrohttpd, one a connection,
+ * at most 64) and its own PostgreSQL connection, so that it never holds up an http thread or a
+ * lane, and a slow client or database never holds up a probe. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
@@ -12,22 +13,31 @@ struct admin;
 
 /* What the parts of the gateway say of themselves. */
 struct admin_state {
-    bool ready;             /* events can be captured now */
-    const char *not_ready;  /* static name of the part that is not well; NULL if ready */
+    bool ready;            /* events can be captured now */
+    const char *not_ready; /* static name of the part that is not well; NULL if ready */
     uint32_t lanes_total, lanes_connected, lanes_idle, lanes_waiting;
-    char database_problem[256]; /* "" = none */
+    char database_problem[256]; /* "" = none; shown on /health, so never with a secret */
     struct metrics_gauges gauges;
 };
 
 struct admin_hooks {
     void *context;
-    void (*get_state)(void *context, struct admin_state *state); /* may not block; admin's thread */
+    /* Fills the zeroed *state. May not block. Thread: admin's own; never called twice at once. */
+    void (*get_state)(void *context, struct admin_state *state);
 };
 
+/* Listens on config->admin.listen (port 0 = any free) and answers until admin_stop(). What is given
+ * must outlive it. *out = NULL when no listener is configured. OH_SYSTEM: the address cannot be
+ * had. */
 enum oh_status admin_start(const struct config *config, const struct metrics *metrics,
                            const struct admin_hooks *hooks, struct admin **out,
                            struct oh_error *err) OH_MUST_CHECK;
+
+/* The port it listens on; 0 for NULL. */
 uint16_t admin_port(const struct admin *admin);
+
+/* Closes the listener and all connections, ends the threads, frees. At most a few seconds. NULL is
+ * allowed. */
 void admin_stop(struct admin *admin);
 
 #endif

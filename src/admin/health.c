@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin/health.h: each part judges itself, the whole is judged from them. */
+#include "admin/health.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum health { HEALTHY, DEGRADED, UNHEALTHY };
+
+static const char *const health_words[] = {"healthy", "degraded", "unhealthy"};
+
+enum {
+    WAITING_SATURATED =
+        5, /* full batches beyond those in flight; more is saturation (the contract's) */
+    QUEUE_DEGRADED_PERCENT = 80,
+};
+
+/* Now, as RFC 3339 in UTC with milliseconds. */
+static json_t *timestamp(void)
+{
+    int64_t now_us = clock_wall_us();
+    time_t now_s = (time_t)(now_us / 1000000);
+    struct tm utc;
+    gmtime_r(&now_s, &utc);
+    char date[32], text[40];
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(text, sizeof(text), "%s.%03dZ", date, (int)(now_us / 1000 % 1000));
+    return json_string(text);
+}
+
+static enum health lanes_health(const struct admin_state *state)
+{
+    if (state->lanes_connected == 0)
+        return UNHEALTHY;
+    return state->lanes_connected < state->lanes_total ? DEGRADED : HEALTHY;
+}
+
+static enum health database_health(const struct admin_state *state)
+{
+    if (!state->gauges.database_up)
+        return UNHEALTHY;
+    return state->database_problem[0] ? DEGRADED : HEALTHY;
+}
+
+static enum health queue_health(const struct config *config, const struct admin_state *state)
+{
+    uint64_t percent = state->gauges.queue_events * 100 / config->queue.events;
+    if (percent >= 100)
+        return UNHEALTHY;
+    return percent >= QUEUE_DEGRADED_PERCENT || state->lanes_waiting > WAITING_SATURATED ? DEGRADED
+                                                                                         : HEALTHY;
+}
+
+/* Adds `name` to `all`, with its status in front, and keeps the worst. */
+static void add_part(json_t *all, enum health *worst, const char *name, enum health health,
+                     json_t *facts)
+{
+    json_t *part = json_pack("{s:s}", "status", health_words[health]);
+    json_object_update(part, facts);
+    json_decref(facts);
+    json_object_set_new(all, name, part);
+    if (health > *worst)
+        *worst = health;
+}
+
+json_t *health_of_all(const struct config *config, const struct admin_state *state)
+{
+    json_t *all = json_pack("{s:s}", "status", "");
+    enum health worst = HEALTHY;
+    add_part(all, &worst, "gateway", state->ready ? HEALTHY : UNHEALTHY,
+             json_pack("{s:I, s:s*}", "connections", (json_int_t)state->gauges.connections,
+                       "not_ready", state->ready ? NULL : state->not_ready));
+    add_part(all, &worst, "lanes", lanes_health(state),
+             json_pack("{s:i, s:i, s:i}", "total", (int)state->lanes_total, "connected",
+                       (int)state->lanes_connected, "idle", (int)state->lanes_idle));
+    add_part(all, &worst, "database", database_health(state),
+             json_pack("{s:s*}", "problem",
+                       state->database_problem[0] ? state->database_problem : NULL));
+    add_part(all, &worst, "queue", queue_health(config, state),
+             json_pack("{s:I, s:i, s:i, s:f}", "events", (json_int_t)state->gauges.queue_events,
+                       "limit", (int)config->queue.events, "waiting", (int)state->lanes_waiting,
+                       "oldest_waiting_seconds", state->gauges.oldest_waiting_seconds));
+    if (config->outage == CONFIG_OUTAGE_SPOOL)
+        add_part(all, &worst, "spool", state->gauges.spool_events ? DEGRADED : HEALTHY,
+                 json_pack("{s:I}", "events", (json_int_t)state->gauges.spool_events));
+    /* A part may be down while events are still taken (the spool): that is degraded. */
+    if (worst == UNHEALTHY && state->ready)
+        worst = DEGRADED;
+    json_object_set_new(all, "status", json_string(health_words[worst]));
+    json_object_set_new(all, "timestamp", timestamp());
+    return all;
+}
+
+json_t *health_of_database(const struct admin_state *state, json_t *tables)
+{
+    const char *warning = NULL;
+    enum health health = HEALTHY;
+    if (!state->gauges.database_up) {
+        health = UNHEALTHY;
+        warning = state->database_problem[0] ? state->database_problem : "No connection";
+    } else if (state->lanes_waiting > WAITING_SATURATED) {
+        health = DEGRADED;
+        warning = "Connection pool saturated";
+    } else if (!tables) {
+        health = DEGRADED;
+        warning = "Table sizes cannot be read";
+    }
+    return json_pack("{s:s, s:s*, s:{s:i, s:i, s:i}, s:o, s:o}", "status", health_words[health],
+                     "warning", warning, "pool", "total", (int)state->lanes_total, "idle",
+                     (int)state->lanes_idle, "waiting", (int)state->lanes_waiting, "tables",
+                     tables ? tables : json_array(), "timestamp", timestamp());
+}
