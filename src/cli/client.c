@@ -57,8 +57,8 @@ static enum oh_status slot_init(struct client *client, struct slot *slot,
     if (!easy)
         return OH_NO_MEMORY;
     CURLcode rc = CURLE_OK;
-#define SET(option, value)                                                                         \
-    if (rc == CURLE_OK)                                                                            \
+#define SET(option, value) \
+    if (rc == CURLE_OK)    \
     rc = curl_easy_setopt(easy, option, value)
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -100,7 +100,8 @@ enum oh_status client_new(const struct client_options *options, client_on_answer
     enum oh_status status = client->multi && client->slots && client->idle ? OH_OK : OH_NO_MEMORY;
     if (status == OH_OK) {
         curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long)options->connections);
-        curl_multi_setopt(client->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)options->connections);
+        curl_multi_setopt(client->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+                          (long)options->connections);
         client->slot_count = options->connections;
     }
     for (uint32_t i = 0; status == OH_OK && i < options->connections; i++)
@@ -189,17 +190,16 @@ static enum oh_status start_slot(struct client *client, struct slot *slot,
                      : (slot->headers = curl_slist_append(NULL, "Expect:")) != NULL;
     for (size_t i = 0; ok && i < request->header_count; i++)
         ok = append_header(&slot->headers, request->headers[i].name, request->headers[i].value);
-    ok = ok && curl_easy_setopt(slot->easy, CURLOPT_URL, request->url) == CURLE_OK
-        && curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) == CURLE_OK
-        && curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK
-        && curl_easy_setopt(slot->easy, CURLOPT_NOPROGRESS, request->flags & CLIENT_HANG_UP ? 0L : 1L)
-            == CURLE_OK
-        && curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len)
-            == CURLE_OK
-        && curl_easy_setopt(slot->easy, CURLOPT_COPYPOSTFIELDS,
-                            request->body.data ? request->body.data : "")
-            == CURLE_OK
-        && curl_multi_add_handle(client->multi, slot->easy) == CURLM_OK;
+    ok = ok && curl_easy_setopt(slot->easy, CURLOPT_URL, request->url) == CURLE_OK &&
+         curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) == CURLE_OK &&
+         curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK &&
+         curl_easy_setopt(slot->easy, CURLOPT_NOPROGRESS,
+                          request->flags & CLIENT_HANG_UP ? 0L : 1L) == CURLE_OK &&
+         curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len) ==
+             CURLE_OK &&
+         curl_easy_setopt(slot->easy, CURLOPT_COPYPOSTFIELDS,
+                          request->body.data ? request->body.data : "") == CURLE_OK &&
+         curl_multi_add_handle(client->multi, slot->easy) == CURLM_OK;
     if (ok)
         return OH_OK;
     curl_slist_free_all(slot->headers);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A small HTTPS client for `send` and the demo: POST requests over a bounded number of kept-alive
- * connections, on libcurl's multi interface. HTTP/1.1 only, no redirects, no proxies. One thread. */
+ * connections, on libcurl's multi interface. HTTP/1.1 only, no redirects, no proxies. One thread.
+ */
 #ifndef CLI_CLIENT_H
 #define CLI_CLIENT_H
 
@@ -14,13 +15,15 @@ enum {
 struct client;
 
 struct client_options {
-    const char *ca;       /* PEM file of what the server's certificate is checked against; NULL = the system's */
-    uint32_t connections; /* 1..CLIENT_CONNECTIONS_MAX: also how many requests are under way at once */
-    int64_t timeout_ms;   /* of one request, connecting included; > 0 */
+    const char
+        *ca; /* PEM file of what the server's certificate is checked against; NULL = the system's */
+    uint32_t
+        connections; /* 1..CLIENT_CONNECTIONS_MAX: also how many requests are under way at once */
+    int64_t timeout_ms; /* of one request, connecting included; > 0 */
 };
 
 enum client_flags {
-    CLIENT_HANG_UP = 1,         /* closes the connection when the request is sent, before the answer */
+    CLIENT_HANG_UP = 1, /* closes the connection when the request is sent, before the answer */
     CLIENT_EXPECT_CONTINUE = 2, /* sends the body only when the server asks for it */
 };
 
