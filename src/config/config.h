@@ -10,6 +10,7 @@
 #include "oncehook/event.h"
 
 #include <netinet/in.h>
+#include <stdio.h>
 
 /* host:port as configured; port 0 = any free. */
 struct config_address {
@@ -33,19 +34,29 @@ struct config_source {
     uint32_t number;
     char *name;
     const struct oh_recipe *recipe; /* belongs to config.catalog */
-    char *provider;                 /* what goes into the provider column, "hmac" for the own scheme */
+    char *provider; /* what goes into the provider column, "hmac" for the own scheme */
     struct oh_keyring *keyring;
     struct secret *secrets; /* as configured, for `send`; same order as in the ring */
     size_t secret_count;
     struct oh_mapping *mapping;
-    char *scope_id;    /* key_scope of the id rung: "source:NAME", "provider:NAME", "name:NAME" */
-    char *scope_other; /* key_scope of the lower rungs: the source or the shared name */
-    int64_t tolerance_s;      /* into the past, as `serve` uses it; -1 = scheme without timestamp */
-    int64_t ack_deadline_ms;  /* effective: lesser of ack_deadline and 0.8 of the provider's budget */
+    char *scope_id;      /* key_scope of the id rung: "source:NAME", "provider:NAME", "name:NAME" */
+    char *scope_other;   /* key_scope of the lower rungs: the source or the shared name */
+    int64_t tolerance_s; /* into the past, as `serve` uses it; -1 = scheme without timestamp */
+    int64_t
+        ack_deadline_ms; /* effective: lesser of ack_deadline and 0.8 of the provider's budget */
     uint32_t rate_per_second; /* 0 = no limit */
     uint32_t rate_burst;
     struct config_networks allow; /* count 0 = everybody */
     int line;                     /* where it stands in the file */
+};
+
+/* A file that the configuration names: for config_inspect(). */
+enum config_file_kind { CONFIG_FILE_CERTIFICATE, CONFIG_FILE_KEY, CONFIG_FILE_SECRET };
+
+struct config_file {
+    enum config_file_kind kind;
+    char *path;
+    int line;
 };
 
 enum config_outage { CONFIG_OUTAGE_REFUSE, CONFIG_OUTAGE_SPOOL };
@@ -101,6 +112,10 @@ struct config {
     struct oh_catalog *catalog; /* built-in recipes, then `providers:` */
     struct config_source *sources;
     size_t source_count;
+    uint32_t *source_slots; /* number + 1 by XXH3 of the name, open addressing; 0 = free */
+    size_t source_slot_mask;
+    struct config_file *files;
+    size_t file_count;
     int64_t threads; /* http threads: one per core */
 };
 
@@ -118,18 +133,28 @@ struct config_mistakes {
 /* Reads `path`, `${VAR}` from the environment. *out belongs to the caller: config_free(). On
  * OH_INVALID every mistake is in *mistakes (config_mistakes_free()), *out is NULL. Texts never hold
  * a secret or the value of an environment variable. */
-enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
-    OH_MUST_CHECK;
+enum oh_status config_load(const char *path, struct config **out,
+                           struct config_mistakes *mistakes) OH_MUST_CHECK;
 void config_mistakes_free(struct config_mistakes *mistakes);
 void config_free(struct config *config);
 
-/* Prints "path:line: text" a mistake to stderr. */
+/* Prints "path:line: text" a mistake to stderr, in the order of lines. */
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes);
+
+/* What only costs a look at the disk, for `check`: certificate and key load and fit together, files
+ * can be read (*mistakes), files with secrets are not open to everybody (*warnings). Both belong to
+ * the caller. Errors: OH_NO_MEMORY. */
+enum oh_status config_inspect(const struct config *config, struct config_mistakes *mistakes,
+                              struct config_mistakes *warnings) OH_MUST_CHECK;
+
+/* Prints the table of all options as Markdown: docs/configuration.md holds this very text. */
+void config_options_print(FILE *to);
 
 /* The source of that name, or NULL. Thread: any. */
 const struct config_source *config_find_source(const struct config *config, struct oh_slice name);
 
 /* True if `address` (IPv4 mapped) lies in one of the networks. */
-bool config_networks_contain(const struct config_networks *networks, const struct in6_addr *address);
+bool config_networks_contain(const struct config_networks *networks,
+                             const struct in6_addr *address);
 
 #endif

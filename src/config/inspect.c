@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `check` tries beyond the words of the file: whether certificate and key load and belong
+ * together, and whether files with secrets are closed to others. */
+#include "config/loader.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+/* OpenSSL's first reason; it names formats and system errors, never content. */
+static const char *openssl_reason(void)
+{
+    unsigned long code = ERR_peek_error();
+    if (ERR_SYSTEM_ERROR(code))
+        return strerror(ERR_GET_REASON(code));
+    const char *reason = ERR_reason_error_string(code);
+    return reason ? reason : "not readable";
+}
+
+static const struct config_file *find_file(const struct config *config, enum config_file_kind kind)
+{
+    for (size_t i = 0; i < config->file_count; i++)
+        if (config->files[i].kind == kind)
+            return &config->files[i];
+    return NULL;
+}
+
+/* A key with a passphrase must not stop a service to ask for it. */
+static int refuse_passphrase(char *buffer, int size, int writing, void *user)
+{
+    (void)buffer, (void)size, (void)writing, (void)user;
+    return 0;
+}
+
+static void inspect_tls(struct loader *loader, const struct config *config)
+{
+    const struct config_file *certificate = find_file(config, CONFIG_FILE_CERTIFICATE);
+    const struct config_file *key = find_file(config, CONFIG_FILE_KEY);
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (!context) {
+        loader->no_memory = true;
+        return;
+    }
+    SSL_CTX_set_default_passwd_cb(context, refuse_passphrase);
+    bool have_certificate = false, have_key = false;
+    ERR_clear_error();
+    if (certificate) {
+        have_certificate = SSL_CTX_use_certificate_chain_file(context, certificate->path) == 1;
+        if (!have_certificate)
+            loader_mistake(loader, certificate->line, "listen.tls.certificate cannot be loaded: %s",
+                           openssl_reason());
+    }
+    ERR_clear_error();
+    if (key) { /* a context of its own, so that a wrong pair is told as such */
+        SSL_CTX *alone = SSL_CTX_new(TLS_server_method());
+        if (alone) {
+            SSL_CTX_set_default_passwd_cb(alone, refuse_passphrase);
+            have_key = SSL_CTX_use_PrivateKey_file(alone, key->path, SSL_FILETYPE_PEM) == 1;
+            if (!have_key)
+                loader_mistake(loader, key->line, "listen.tls.key cannot be loaded: %s",
+                               openssl_reason());
+            SSL_CTX_free(alone);
+        }
+    }
+    if (have_certificate && have_key &&
+        (SSL_CTX_use_PrivateKey_file(context, key->path, SSL_FILETYPE_PEM) != 1 ||
+         SSL_CTX_check_private_key(context) != 1))
+        loader_mistake(loader, key->line, "listen.tls.key does not belong to the certificate");
+    if (have_certificate &&
+        X509_cmp_current_time(X509_get0_notAfter(SSL_CTX_get0_certificate(context))) < 0)
+        loader_mistake(loader, certificate->line, "listen.tls.certificate has expired");
+    ERR_clear_error();
+    SSL_CTX_free(context);
+}
+
+static bool open_to_others(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & S_IROTH);
+}
+
+enum oh_status config_inspect(const struct config *config, struct config_mistakes *mistakes,
+                              struct config_mistakes *warnings)
+{
+    *mistakes = *warnings = (struct config_mistakes){NULL, 0};
+    struct loader for_mistakes = {.mistakes = mistakes};
+    struct loader for_warnings = {.mistakes = warnings};
+    inspect_tls(&for_mistakes, config);
+    for (size_t i = 0; i < config->file_count; i++)
+        if (config->files[i].kind != CONFIG_FILE_CERTIFICATE &&
+            open_to_others(config->files[i].path))
+            loader_mistake(&for_warnings, config->files[i].line,
+                           "this file holds a secret and everybody may read it: chmod o-r");
+    if (config->source_count == 0)
+        loader_mistake(&for_warnings, 0, "no sources: every delivery will be answered 404");
+    return for_mistakes.no_memory || for_warnings.no_memory ? OH_NO_MEMORY : OH_OK;
+}
