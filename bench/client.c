@@ -297,7 +297,7 @@ static void connection_start(struct worker *worker, struct connection *connectio
 
 struct answer {
     int status;
-    size_t head_len, body_len;
+    size_t head_len;
     bool closes;
 };
 
@@ -312,8 +312,23 @@ static const char *find_header(const char *head, const char *name)
     return NULL;
 }
 
-/* Reads a NUL-terminated answer. 1: complete, 0: more must come, -1: not understood. Chunked bodies
- * are not, neither h2o nor the gateway sends one for so small an answer. */
+/* The whole answer's length, or SIZE_MAX while it is not known. A chunked one ends with its empty
+ * chunk, since nothing is pipelined. */
+static size_t answer_bytes(const struct answer *answer, const char *text, size_t len,
+                           const char *length, const char *encoding)
+{
+    static const char last_chunk[] = "\r\n0\r\n\r\n";
+    const size_t last_len = sizeof(last_chunk) - 1;
+    if (length)
+        return answer->head_len + strtoul(length, NULL, 10);
+    if (!encoding)
+        return answer->head_len;
+    bool ended = len >= answer->head_len + last_len &&
+                 memcmp(text + len - last_len, last_chunk, last_len) == 0;
+    return ended ? len : SIZE_MAX;
+}
+
+/* Reads a NUL-terminated answer. 1: complete, 0: more must come, -1: not understood. */
 static int answer_parse(char *text, size_t len, struct answer *out)
 {
     char *end = strstr(text, "\r\n\r\n");
@@ -326,16 +341,16 @@ static int answer_parse(char *text, size_t len, struct answer *out)
     char kept = end[2];
     end[2] = '\0'; /* headers must not be sought in the body */
     const char *length = find_header(text, "content-length:");
+    const char *encoding = find_header(text, "transfer-encoding:");
     const char *connection = find_header(text, "connection:");
-    out->body_len = length ? strtoul(length, NULL, 10) : 0;
     out->closes = connection && strncasecmp(connection, "close", 5) == 0;
     end[2] = kept;
-    if (out->status < 100 || out->status >= CLIENT_STATUS_MAX || (!length && out->status != 204) ||
-        out->body_len > ANSWER_BYTES - out->head_len)
+    size_t whole = answer_bytes(out, text, len, length, encoding);
+    if (out->status < 100 || out->status >= CLIENT_STATUS_MAX || len > whole)
         return -1;
-    if (len > out->head_len + out->body_len)
-        return -1;
-    return len == out->head_len + out->body_len;
+    if (len < whole)
+        return len == ANSWER_BYTES ? -1 : 0;
+    return 1;
 }
 
 static void add_number(const char *body, const char *name, uint64_t *sum)
@@ -400,12 +415,14 @@ static void connection_read(struct worker *worker, struct connection *connection
             int complete = connection->state == CONNECTION_BUSY
                                ? answer_parse(connection->answer, connection->answer_len, &answer)
                                : -1; /* bytes that nobody asked for */
-            if (complete > 0)
+            if (complete > 0) {
                 connection_answered(worker, connection, &answer, now_us);
-            if (complete > 0)
                 return;
-            if (complete < 0)
+            }
+            if (complete < 0) {
+                note_problem(worker->client, "answer", "not understood");
                 result = WIRE_FAILED;
+            }
         }
     } while (result == WIRE_OK && connection->wire.ssl);
     if (result == WIRE_CLOSED || result == WIRE_FAILED)
@@ -615,6 +632,7 @@ enum oh_status client_wait_connected(struct client *client, struct oh_error *err
     const struct client_options *options = &client->options;
     uint32_t wanted = options->new_connections ? options->threads : options->connections;
     int64_t deadline_us = clock_mono_us() + options->timeout_us;
+    struct oh_error problem;
     for (;;) {
         uint32_t ready = 0;
         for (uint32_t i = 0; i < options->threads; i++)
@@ -623,10 +641,11 @@ enum oh_status client_wait_connected(struct client *client, struct oh_error *err
             return OH_OK;
         if (clock_mono_us() > deadline_us) {
             pthread_mutex_lock(&client->problem_lock);
-            *err = client->problem;
+            problem = client->problem;
             pthread_mutex_unlock(&client->problem_lock);
-            return oh_fail(err, OH_SYSTEM, "%u of %u connections could be made%s%.200s", ready,
-                           wanted, err->text[0] ? "; " : "", err->text);
+            return oh_fail(err, OH_SYSTEM,
+                           "%u of %u connections could be made; first problem: %.200s", ready,
+                           wanted, problem.text);
         }
         usleep(2000);
     }

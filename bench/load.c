@@ -316,7 +316,7 @@ static uint64_t watch_window(struct options *options, const struct client *clien
 static json_t *totals_to_json(const struct client_totals *totals)
 {
     json_t *statuses = json_object();
-    char text[8];
+    char text[16];
     for (int i = 0; i < CLIENT_STATUS_MAX; i++) {
         snprintf(text, sizeof(text), "%d", i);
         if (totals->statuses[i])

@@ -45,6 +45,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *request)
         return -1;
     request->res.status = 200;
     request->res.reason = "OK";
+    request->res.content_length = sizeof(answer) - 1; /* else it would be chunked */
     h2o_add_header(&request->pool, &request->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
                    H2O_STRLIT("application/json"));
     h2o_send_inline(request, answer, sizeof(answer) - 1);

@@ -33,7 +33,8 @@ SSL_CTX *wire_tls_new(const char *ca, struct oh_error *err)
 /* What a failed OpenSSL call means. */
 static enum wire_result tls_result(struct wire *wire, int returned)
 {
-    last_errno = errno;
+    int saved_errno = errno;
+    last_errno = 0;
     switch (SSL_get_error(wire->ssl, returned)) {
     case SSL_ERROR_WANT_READ:
         wire->wants_write = false;
@@ -43,6 +44,9 @@ static enum wire_result tls_result(struct wire *wire, int returned)
         return WIRE_WAIT;
     case SSL_ERROR_ZERO_RETURN:
         return WIRE_CLOSED;
+    case SSL_ERROR_SYSCALL:
+        last_errno = saved_errno;
+        return WIRE_FAILED;
     default:
         return WIRE_FAILED;
     }
