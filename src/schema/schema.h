@@ -18,8 +18,8 @@ struct schema_report {
 
 /* Applies all migrations that are missing in schema `schema` of the database at `url`, each in its
  * own transaction, under an advisory lock that is tried in a loop. dry_run: says what it would do.
- * Errors: OH_INVALID (a changed migration, a table it did not make; *err says which and what to do),
- * OH_SYSTEM (database). */
+ * Errors: OH_INVALID (a changed migration, a table it did not make; *err says which and what to
+ * do), OH_SYSTEM (database). */
 enum oh_status schema_up(const char *url, const char *schema, bool dry_run,
                          const struct schema_report *report, struct oh_error *err) OH_MUST_CHECK;
 
@@ -29,6 +29,7 @@ enum oh_status schema_down(const char *url, const char *schema, int steps, bool 
 
 /* One line a migration: version, name, applied when, or pending. */
 enum oh_status schema_status(const char *url, const char *schema,
-                             const struct schema_report *report, struct oh_error *err) OH_MUST_CHECK;
+                             const struct schema_report *report,
+                             struct oh_error *err) OH_MUST_CHECK;
 
 #endif

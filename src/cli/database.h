@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which database a command works on: --database URL, or -c FILE. */
+#ifndef CLI_DATABASE_H
+#define CLI_DATABASE_H
+
+#include "config/config.h"
+
+/* What argp read; every member may be NULL. */
+struct cli_database_options {
+    const char *url;    /* --database */
+    const char *config; /* -c FILE */
+    const char *schema; /* --schema; default: the configured one, else public */
+};
+
+struct cli_database {
+    const char *url, *schema;
+    struct config *config; /* what they may point into; NULL without -c */
+};
+
+/* Finds URL and schema; `owner`: database.owner_url of the configuration, else database.url. Says
+ * on stderr what is missing or wrong and returns false (exit code 2). True: the caller ends with
+ * cli_database_release(). */
+bool cli_database_find(const struct cli_database_options *options, bool owner,
+                       struct cli_database *out) OH_MUST_CHECK;
+void cli_database_release(struct cli_database *database);
+
+#endif
