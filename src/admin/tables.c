@@ -17,8 +17,10 @@ enum {
     QUERY_DEADLINE_US = 1500000, /* beyond the server's own statement_timeout */
 };
 
-/* pg_total_relation_size() takes a lock on the table, so a migration can make it wait: hence the
- * timeouts of the session below. */
+/* pg_total_relation_size() takes a lock on the table, so a migration can make it wait. */
+static const char session_options[] =
+    "-c statement_timeout=1000 -c lock_timeout=500 -c default_transaction_read_only=on";
+
 static const char sizes_sql[] =
     "SELECT parent.relname, sum(pg_total_relation_size(part.oid))::bigint AS bytes,"
     "       CASE WHEN bool_or(part.reltuples >= 0)"
@@ -67,16 +69,15 @@ static void drop_notice(void *context, const PGresult *notice)
 
 static bool tables_connect(struct tables *tables)
 {
-    if (tables->connection && PQstatus(tables->connection) == CONNECTION_OK)
+    /* Reading shows a server that has gone away meanwhile. */
+    if (tables->connection && PQconsumeInput(tables->connection) &&
+        PQstatus(tables->connection) == CONNECTION_OK)
         return true;
     PQfinish(tables->connection);
     /* Later keywords win over the URI's. 2 s is the least that libpq's connect_timeout knows. */
     const char *const keywords[] = {"dbname", "application_name", "connect_timeout", "options",
                                     NULL};
-    const char *const values[] = {tables->url, "oncehook admin", "2",
-                                  "-c statement_timeout=1000 -c lock_timeout=500"
-                                  " -c default_transaction_read_only=on",
-                                  NULL};
+    const char *const values[] = {tables->url, "oncehook admin", "2", session_options, NULL};
     tables->connection = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(tables->connection) != CONNECTION_OK)
         return false;
@@ -130,8 +131,9 @@ out:
                          log_text("reason", rows ? PQresultErrorField(rows, PG_DIAG_SQLSTATE)
                                                  : "no answer from the database"));
     PQclear(rows);
-    if (!rows || next_result(tables->connection, deadline_us) ||
-        PQtransactionStatus(tables->connection) != PQTRANS_IDLE) {
+    while (rows && (rows = next_result(tables->connection, deadline_us)))
+        PQclear(rows);
+    if (PQtransactionStatus(tables->connection) != PQTRANS_IDLE) {
         PQfinish(tables->connection);
         tables->connection = NULL;
     }

@@ -175,8 +175,8 @@ struct metrics *metrics_new(const char *const *source_names, uint32_t source_cou
     struct metrics *metrics = calloc(1, sizeof(*metrics));
     if (!metrics)
         return NULL;
-    metrics->source_labels = calloc((size_t)source_count + 1, sizeof(*metrics->source_labels));
-    metrics->shards = calloc((size_t)shard_count + 1, sizeof(*metrics->shards));
+    metrics->source_labels = calloc((size_t)source_count + 1, sizeof(char *));
+    metrics->shards = calloc((size_t)shard_count + 1, sizeof(struct metrics_shard *));
     if (!metrics->source_labels || !metrics->shards)
         goto fail;
     metrics->source_count = source_count;
