@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The door of the event room (oncehook/event.h): a verified body becomes decided events. One scan
+ * finds them and the values they need (scan.c); here each gets key, type, time and owner. */
+#include "oncehook/event.h"
+
+#include "base/encode.h"
+#include "base/slice.h"
+#include "event/form.h"
+#include "event/key.h"
+#include "event/plan.h"
+#include "event/text.h"
+#include "event/time.h"
+
+#include <openssl/evp.h>
+
+static enum oh_status no_memory(struct oh_error *err)
+{
+    return oh_fail(err, OH_NO_MEMORY, "out of memory for one delivery");
+}
+
+/* The longest type word that is looked at; what is kept of it is OH_EVENT_TYPE_MAX. */
+enum { TYPE_WORD_MAX = 1024 };
+
+/* Joins the parts; false when one is missing, or nothing remains. */
+static bool join_type(const struct plan_event *of, const struct plan_values *parts, char *word,
+                      size_t *len)
+{
+    *len = 0;
+    for (size_t i = 0; i < parts->count; i++) {
+        struct scan_value part = plan_read(of, &parts->items[i]);
+        if (part.kind != SCAN_STRING && part.kind != SCAN_NUMBER && part.kind != SCAN_BOOL)
+            return false;
+        struct oh_slice text = text_cut(slice_of(part.data, part.len), TYPE_WORD_MAX - *len);
+        memcpy(word + *len, text.data, text.len);
+        *len += text.len;
+    }
+    return *len > 0;
+}
+
+/* The first alternative whose parts are all there; empty when none is. Every part is UTF-8 without
+ * NUL already (scan.h, plan.h). */
+static enum oh_status decide_type(const struct plan_event *of, struct oh_arena *arena,
+                                  struct oh_event *out, struct oh_error *err)
+{
+    const struct recipe_events *events = of->mapping->events;
+    char word[TYPE_WORD_MAX];
+    size_t len = 0;
+    for (size_t i = 0; i < events->type_count; i++)
+        if (join_type(of, &of->mapping->types[i], word, &len))
+            break;
+        else
+            len = 0;
+    struct oh_slice kept = text_cut(slice_of(word, len), OH_EVENT_TYPE_MAX);
+    char *copy = oh_arena_alloc(arena, kept.len);
+    if (!copy)
+        return no_memory(err);
+    memcpy(copy, word, kept.len);
+    out->provider_type = slice_of(copy, kept.len);
+    out->type = recipe_find_type(events, out->provider_type);
+    out->channel = recipe_find_channel(events, out->provider_type);
+    return OH_OK;
+}
+
+/* The first time that can be read decides, even when it is outside the window. */
+static int64_t decide_time(const struct plan_event *of, int64_t now_us)
+{
+    for (size_t i = 0; i < of->mapping->events->occurred_at_count; i++) {
+        const struct plan_time *time = &of->mapping->times[i];
+        struct scan_value value = plan_read(of, &time->from);
+        struct oh_slice text = scan_value_text(&value);
+        int64_t unix_us;
+        if (text.data && time_parse(text, time->unit, &unix_us))
+            return time_within_window(unix_us, now_us);
+    }
+    return now_us;
+}
+
+static bool decide_uuid(const struct plan_event *of, bool wanted, const struct plan_value *from,
+                        uint8_t uuid[16])
+{
+    if (!wanted)
+        return false;
+    struct scan_value value = plan_read(of, from);
+    return value.kind == SCAN_STRING && uuid_parse(scan_value_text(&value), uuid);
+}
+
+static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, EVP_MD_CTX *sha256,
+                                   struct oh_arena *arena, struct oh_event *out,
+                                   struct oh_error *err)
+{
+    const struct oh_mapping *m = of->mapping;
+    *out = (struct oh_event){.raw = of->event->raw};
+    if (of->event->jsonb)
+        out->payload = out->raw;
+    enum oh_status status = decide_type(of, arena, out, err);
+    if (status || recipe_is_ping(m->events, out->provider_type))
+        return status; /* the key of a ping is not needed */
+    out->occurred_at_us = decide_time(of, now_us);
+    out->has_enrollment = decide_uuid(of, m->has_enrollment, &m->enrollment, out->enrollment_id);
+    out->has_instance = decide_uuid(of, m->has_instance, &m->instance, out->instance_id);
+    return key_decide(of, sha256, arena, out, err);
+}
+
+static enum oh_status decide_all(const struct oh_mapping *mapping, const struct oh_request *request,
+                                 const struct scan_result *delivery, int64_t now_us,
+                                 struct oh_arena *arena, struct oh_extraction *out,
+                                 struct oh_error *err)
+{
+    enum oh_status status = OH_OK;
+    EVP_MD_CTX *sha256 = EVP_MD_CTX_new();
+    out->events = oh_arena_alloc(arena, delivery->count * sizeof(*out->events));
+    if (!sha256 || !out->events) {
+        status = no_memory(err);
+        goto out;
+    }
+    const struct scan_event *event = delivery->first;
+    for (; event; event = event->next) {
+        const struct plan_event of = {mapping, request, delivery, event};
+        struct oh_event *decided = &out->events[out->count];
+        status = decide_event(&of, now_us, sha256, arena, decided, err);
+        if (status)
+            goto out;
+        if (!recipe_is_ping(mapping->events, decided->provider_type))
+            out->count++;
+    }
+out:
+    EVP_MD_CTX_free(sha256);
+    return status;
+}
+
+enum oh_status oh_extract(const struct oh_recipe *recipe, const struct oh_mapping *mapping,
+                          const struct oh_request *request, int64_t now_us, uint32_t events_max,
+                          struct oh_arena *arena, struct oh_extraction *out, struct oh_error *err)
+{
+    *out = (struct oh_extraction){NULL, 0};
+    struct oh_slice body = request->body;
+    enum oh_status status = OH_OK;
+    if (recipe->events.form_json_field && form_is_form(request))
+        status = form_field(body, recipe->events.form_json_field, arena, &body, err);
+    if (status)
+        return status;
+    struct scan_result delivery;
+    status = scan_body(&mapping->scan, body, events_max, arena, &delivery, err);
+    if (status)
+        return status;
+    return decide_all(mapping, request, &delivery, now_us, arena, out, err);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The key ladder of oncehook/event.h: what makes two deliveries of one event equal. */
+#ifndef EVENT_KEY_H
+#define EVENT_KEY_H
+
+#include "event/plan.h"
+
+#include <openssl/types.h>
+
+/* Decides key, grade and composite of *out, whose `raw` is filled already. `sha256`: a context to
+ * compute in. The key lives where plan_read() found it, or in `arena`. Errors: OH_NO_MEMORY. */
+enum oh_status key_decide(const struct plan_event *of, EVP_MD_CTX *sha256, struct oh_arena *arena,
+                          struct oh_event *out, struct oh_error *err) OH_MUST_CHECK;
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* event/plan.h: compiled once per source, read by every delivery. */
+#include "event/plan.h"
+
+#include "base/slice.h"
+#include "event/text.h"
+
+enum { PLAN_BYTES = 4096, PLAN_BYTES_MAX = 1 << 20 };
+
+static enum oh_status no_memory(struct oh_error *err)
+{
+    return oh_fail(err, OH_NO_MEMORY, "out of memory");
+}
+
+static bool pointer_equals(const struct pointer *a, const struct pointer *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!slice_equals(a->tokens[i].name, b->tokens[i].name))
+            return false;
+    return true;
+}
+
+/* The number of a want, a new one where the pointer is not wanted yet. */
+static enum oh_status add_want(struct scan_plan *plan, const struct pointer *pointer, bool in_body,
+                               size_t *number, struct oh_error *err)
+{
+    for (size_t i = 0; i < plan->want_count; i++) {
+        const struct scan_want *want = &plan->wants[i];
+        if (want->in_body == in_body && pointer_equals(&want->pointer, pointer)) {
+            *number = i;
+            return OH_OK;
+        }
+    }
+    if (plan->want_count == SCAN_WANTS_MAX)
+        return oh_fail(err, OH_INVALID, "more than %d different JSON pointers", SCAN_WANTS_MAX);
+    *number = plan->want_count++;
+    plan->wants[*number] = (struct scan_want){*pointer, in_body};
+    return OH_OK;
+}
+
+/* The two rounds of compiling: the scan wants the pointers into events before those into bodies. */
+struct compiler {
+    struct oh_mapping *mapping;
+    enum recipe_from round; /* RECIPE_FROM_EVENT, then RECIPE_FROM_BODY */
+    struct oh_error *err;
+};
+
+static enum oh_status compile_value(const struct compiler *c, const struct recipe_value *from,
+                                    struct plan_value *to)
+{
+    to->from = from->from;
+    to->text = from->text;
+    if (from->from != c->round)
+        return OH_OK;
+    return add_want(&c->mapping->scan, &from->pointer, from->from == RECIPE_FROM_BODY, &to->want,
+                    c->err);
+}
+
+static enum oh_status compile_values(const struct compiler *c, const struct recipe_values *from,
+                                     struct plan_values *to)
+{
+    if (!to->items)
+        to->items = oh_arena_alloc(c->mapping->arena, from->count * sizeof(*to->items));
+    if (!to->items)
+        return no_memory(c->err);
+    to->count = from->count;
+    for (size_t i = 0; i < from->count; i++) {
+        enum oh_status status = compile_value(c, &from->items[i], &to->items[i]);
+        if (status)
+            return status;
+    }
+    return OH_OK;
+}
+
+static enum oh_status compile_round(const struct compiler *c, const struct recipe_value *enrollment,
+                                    const struct recipe_value *instance)
+{
+    struct oh_mapping *m = c->mapping;
+    const struct recipe_events *events = m->events;
+    enum oh_status status = compile_values(c, &events->id, &m->id);
+    if (!status)
+        status = compile_values(c, &events->composite, &m->composite);
+    if (!status)
+        status = compile_values(c, &events->composite_optional, &m->composite_optional);
+    for (size_t i = 0; !status && i < events->type_count; i++)
+        status = compile_values(c, &events->type[i], &m->types[i]);
+    for (size_t i = 0; !status && i < events->occurred_at_count; i++) {
+        m->times[i].unit = events->occurred_at[i].unit;
+        status = compile_value(c, &events->occurred_at[i].from, &m->times[i].from);
+    }
+    if (!status && enrollment)
+        status = compile_value(c, enrollment, &m->enrollment);
+    if (!status && instance)
+        status = compile_value(c, instance, &m->instance);
+    return status;
+}
+
+static enum oh_status compile(struct oh_mapping *m, const struct recipe_value *enrollment,
+                              const struct recipe_value *instance, struct oh_error *err)
+{
+    const struct recipe_events *events = m->events;
+    m->scan.has_split = events->has_split;
+    if (events->has_split)
+        m->scan.split = events->split;
+    m->has_enrollment = enrollment != NULL;
+    m->has_instance = instance != NULL;
+    size_t types = events->type_count * sizeof(*m->types);
+    size_t times = events->occurred_at_count * sizeof(*m->times);
+    m->types = oh_arena_alloc(m->arena, types);
+    m->times = oh_arena_alloc(m->arena, times);
+    if (!m->types || !m->times)
+        return no_memory(err);
+    memset(m->types, 0, types);
+    memset(m->times, 0, times);
+    struct compiler c = {m, RECIPE_FROM_EVENT, err};
+    enum oh_status status = compile_round(&c, enrollment, instance);
+    if (status)
+        return status;
+    m->scan.event_want_count = m->scan.want_count;
+    c.round = RECIPE_FROM_BODY;
+    return compile_round(&c, enrollment, instance);
+}
+
+/* Where an id of `map:` stands: what the source says, else what the recipe says, else nowhere. */
+static enum oh_status choose(const char *text, bool has_default,
+                             const struct recipe_value *standard, struct oh_arena *arena,
+                             struct recipe_value *own, const struct recipe_value **chosen,
+                             struct oh_error *err)
+{
+    *chosen = has_default ? standard : NULL;
+    if (!text)
+        return OH_OK;
+    *chosen = own;
+    return recipe_value_parse(slice_of_text(text), false, arena, own, err);
+}
+
+enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const char *enrollment_pointer,
+                              const char *instance_pointer, struct oh_mapping **out,
+                              struct oh_error *err)
+{
+    *out = NULL;
+    struct oh_arena *arena = oh_arena_new(PLAN_BYTES, PLAN_BYTES_MAX);
+    struct oh_mapping *m = arena ? oh_arena_alloc(arena, sizeof(*m)) : NULL;
+    if (!m) {
+        oh_arena_free(arena);
+        return no_memory(err);
+    }
+    const struct recipe_events *events = &recipe->events;
+    *m = (struct oh_mapping){.arena = arena, .events = events};
+    struct recipe_value own[2];
+    const struct recipe_value *enrollment, *instance;
+    enum oh_status status = choose(enrollment_pointer, events->has_map_enrollment,
+                                   &events->map_enrollment, arena, &own[0], &enrollment, err);
+    if (!status)
+        status = choose(instance_pointer, events->has_map_instance, &events->map_instance, arena,
+                        &own[1], &instance, err);
+    if (!status)
+        status = compile(m, enrollment, instance, err);
+    if (status) {
+        oh_arena_free(arena);
+        return status;
+    }
+    *out = m;
+    return OH_OK;
+}
+
+void oh_mapping_free(struct oh_mapping *mapping)
+{
+    if (mapping)
+        oh_arena_free(mapping->arena);
+}
+
+static struct scan_value text_value(struct oh_slice text)
+{
+    if (!text_is_storable(text) || text.len > UINT32_MAX)
+        return (struct scan_value){.kind = SCAN_BAD_TEXT};
+    return (struct scan_value){
+        .data = text.data ? text.data : "",
+        .len = (uint32_t)text.len,
+        .kind = SCAN_STRING,
+    };
+}
+
+static struct scan_value read_header(const struct oh_request *request, struct oh_slice name)
+{
+    const struct oh_header *found = NULL;
+    for (size_t i = 0; i < request->header_count; i++) {
+        if (!slice_equals_nocase(request->headers[i].name, name))
+            continue;
+        if (found)
+            return (struct scan_value){.kind = SCAN_ABSENT};
+        found = &request->headers[i];
+    }
+    return found ? text_value(found->value) : (struct scan_value){.kind = SCAN_ABSENT};
+}
+
+struct scan_value plan_read(const struct plan_event *of, const struct plan_value *value)
+{
+    switch (value->from) {
+    case RECIPE_FROM_EVENT:
+        return of->event->values[value->want];
+    case RECIPE_FROM_BODY:
+        return of->delivery->body_values[value->want];
+    case RECIPE_FROM_HEADER:
+        return read_header(of->request, value->text);
+    case RECIPE_FROM_LITERAL:
+        return text_value(value->text);
+    }
+    return (struct scan_value){.kind = SCAN_ABSENT};
+}
