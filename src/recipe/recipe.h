@@ -41,6 +41,14 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
                                   struct oh_arena *arena, struct recipe_value *out,
                                   struct oh_error *err) OH_MUST_CHECK;
 
+/* Copies `text` into the arena with a NUL behind it. */
+enum oh_status recipe_copy(struct oh_slice text, struct oh_arena *arena, struct oh_slice *out,
+                           struct oh_error *err) OH_MUST_CHECK;
+
+/* Checks the name of a header and copies it in lower case, with a NUL behind it. */
+enum oh_status recipe_header_name(struct oh_slice text, struct oh_arena *arena,
+                                  struct oh_slice *out, struct oh_error *err) OH_MUST_CHECK;
+
 /* ---- events: how a verified body is read ------------------------------------------------------
  */
 
@@ -84,10 +92,10 @@ struct recipe_events {
      * FROM_HEADER names the delivery, so it counts only where the delivery is exactly one event. */
     struct recipe_values id;
 
-    /* The composite rung: all of `composite` must be present (else the next rung); those of
-     * `composite_optional` go in as present or absent. Order and presence are part of the digest.
-     * It is computed beside an id too: the same composite under a new id is counted. count == 0:
-     * none. */
+    /* The composite rung: all of `composite` must be present and not empty (else the next rung);
+     * those of `composite_optional` go in as present or absent. Order and presence are part of the
+     * digest. It is computed beside an id too: the same composite under a new id is counted. count
+     * == 0: none. */
     struct recipe_values composite, composite_optional;
 
     /* The provider's type word: alternatives, each a concatenation whose parts must all be present.

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Values: "/pointer", "body:/pointer", "header:NAME", "lit:TEXT" (recipe/recipe.h). */
+#include "recipe/recipe.h"
+
+#include "base/slice.h"
+
+/* The words that a value may begin with; what begins with '/' is a pointer into the event. */
+static const struct prefix {
+    const char *text;
+    enum recipe_from from;
+    bool later; /* a word of the form that is not built yet */
+} prefixes[] = {
+    {"body:", RECIPE_FROM_BODY, false},   {"header:", RECIPE_FROM_HEADER, false},
+    {"lit:", RECIPE_FROM_LITERAL, false}, {"form:", RECIPE_FROM_EVENT, true},
+    {"query:", RECIPE_FROM_EVENT, true},  {"jwt:", RECIPE_FROM_EVENT, true},
+    {"sha256:", RECIPE_FROM_EVENT, true},
+};
+
+static bool header_name_is_valid(struct oh_slice name)
+{
+    /* A token of RFC 9110, section 5.6.2. */
+    static const char symbols[] = "!#$%&'*+-.^_`|~";
+    if (name.len == 0 || name.len > 128)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.data[i];
+        bool alphanumeric =
+            (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!alphanumeric && !memchr(symbols, c, sizeof(symbols) - 1))
+            return false;
+    }
+    return true;
+}
+
+enum oh_status recipe_header_name(struct oh_slice text, struct oh_arena *arena,
+                                  struct oh_slice *out, struct oh_error *err)
+{
+    if (!header_name_is_valid(text))
+        return oh_fail(err, OH_INVALID, "'%.*s' is not the name of a header",
+                       (int)(text.len > 128 ? 128 : text.len), text.data ? text.data : "");
+    char *lower = oh_arena_alloc(arena, text.len + 1);
+    if (!lower)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < text.len; i++)
+        lower[i] =
+            (char)(text.data[i] >= 'A' && text.data[i] <= 'Z' ? text.data[i] + 32 : text.data[i]);
+    lower[text.len] = 0;
+    *out = slice_of(lower, text.len);
+    return OH_OK;
+}
+
+static enum oh_status value_pointer(struct oh_slice text, struct oh_arena *arena,
+                                    struct recipe_value *out, struct oh_error *err)
+{
+    enum oh_status status = pointer_parse(text, POINTER_EACH, arena, &out->pointer, err);
+    for (size_t i = 0; !status && i < out->pointer.count; i++)
+        if (out->pointer.tokens[i].each)
+            status = oh_fail(err, OH_INVALID, "`*` is not built yet for values, only for `split`");
+    return status;
+}
+
+enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
+                                  struct oh_arena *arena, struct recipe_value *out,
+                                  struct oh_error *err)
+{
+    *out = (struct recipe_value){.from = RECIPE_FROM_EVENT};
+    if (text.len > 0 && text.data[0] == '/')
+        return value_pointer(text, arena, out, err);
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+        struct oh_slice prefix = slice_of_text(prefixes[i].text);
+        if (!slice_has_prefix(text, prefix))
+            continue;
+        struct oh_slice rest = slice_of(text.data + prefix.len, text.len - prefix.len);
+        if (prefixes[i].later)
+            return oh_fail(err, OH_INVALID, "`%s` is not built yet", prefixes[i].text);
+        out->from = prefixes[i].from;
+        if (out->from == RECIPE_FROM_BODY)
+            return value_pointer(rest, arena, out, err);
+        if (out->from == RECIPE_FROM_HEADER)
+            return recipe_header_name(rest, arena, &out->text, err);
+        if (!literal_allowed)
+            return oh_fail(err, OH_INVALID, "`lit:` has no place here");
+        return recipe_copy(rest, arena, &out->text, err);
+    }
+    return oh_fail(err, OH_INVALID, "a value is /POINTER, body:/POINTER or header:NAME%s",
+                   literal_allowed ? ", or lit:TEXT" : "");
+}
+
+enum oh_status recipe_copy(struct oh_slice text, struct oh_arena *arena, struct oh_slice *out,
+                           struct oh_error *err)
+{
+    char *copy = oh_arena_alloc(arena, text.len + 1);
+    if (!copy)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    if (text.len > 0)
+        memcpy(copy, text.data, text.len);
+    copy[text.len] = 0;
+    *out = slice_of(copy, text.len);
+    return OH_OK;
+}
