@@ -218,7 +218,7 @@ static void every_mistake_is_an_error_with_its_line(void **state)
         {4, "proof: sdk\x01", "no text", 0},
         {4, "proof: \xff", "no text", 0},
         {5, "id_scope: world", "source, provider", 0},
-        {6, "ack_budget: 5", "5s", 0},
+        {6, "ack_budget: 5", "300s", 0},
         {6, "ack_budget: -5s", "ack_budget", 0},
         {6, "ack_budget: 99999999999d", "ack_budget", 0},
         {7, "retries: {schedule: twice}", "needs the key 'horizon'", 0},
