@@ -9,24 +9,24 @@
 
 #include "oncehook/verify.h"
 
-#define OH_KEY_BYTES_MAX      255 /* longest provider id that is stored as it is */
-#define OH_EVENT_TYPE_MAX     255 /* provider's own type word, longer ones are cut */
-#define OH_JSON_DEPTH_MAX     512 /* deeper payloads are kept as bytes only */
+#define OH_KEY_BYTES_MAX  255 /* longest provider id that is stored as it is */
+#define OH_EVENT_TYPE_MAX 255 /* provider's own type word, longer ones are cut */
+#define OH_JSON_DEPTH_MAX 512 /* deeper payloads are kept as bytes only */
 
 /* The contract's words for what happened. */
-#define OH_EVENT_TYPES(X)                                                                          \
-    X(SENT, "sent")                                                                                \
-    X(DELIVERED, "delivered")                                                                      \
-    X(OPENED, "opened")                                                                            \
-    X(CLICKED, "clicked")                                                                          \
-    X(REPLIED, "replied")                                                                          \
-    X(BOUNCED, "bounced")                                                                          \
-    X(UNSUBSCRIBED, "unsubscribed")                                                                \
-    X(COMPLAINED, "complained")                                                                    \
-    X(FAILED, "failed")                                                                            \
-    X(CONNECTED, "connected")                                                                      \
-    X(VIEWED, "viewed")                                                                            \
-    X(COMPLETED, "completed")                                                                      \
+#define OH_EVENT_TYPES(X)           \
+    X(SENT, "sent")                 \
+    X(DELIVERED, "delivered")       \
+    X(OPENED, "opened")             \
+    X(CLICKED, "clicked")           \
+    X(REPLIED, "replied")           \
+    X(BOUNCED, "bounced")           \
+    X(UNSUBSCRIBED, "unsubscribed") \
+    X(COMPLAINED, "complained")     \
+    X(FAILED, "failed")             \
+    X(CONNECTED, "connected")       \
+    X(VIEWED, "viewed")             \
+    X(COMPLETED, "completed")       \
     X(OTHER, "other")
 
 enum oh_event_type {
@@ -53,20 +53,20 @@ const char *oh_channel_name(enum oh_channel channel);
 const char *oh_key_grade_name(enum oh_key_grade grade);
 
 struct oh_event {
-    struct oh_slice key;           /* provider_event_id as stored: the id, "composite:HEX", "sha256:HEX" */
+    struct oh_slice key; /* provider_event_id as stored: the id, "composite:HEX", "sha256:HEX" */
     enum oh_key_grade grade;
     enum oh_event_type type;
     enum oh_channel channel;
     struct oh_slice provider_type; /* the provider's own word: UTF-8 without NUL, may be empty */
-    int64_t occurred_at_us;        /* unix time in microseconds, already within the contract's window */
-    uint8_t enrollment_id[16];     /* valid if has_enrollment */
-    uint8_t instance_id[16];       /* valid if has_instance */
+    int64_t occurred_at_us;    /* unix time in microseconds, already within the contract's window */
+    uint8_t enrollment_id[16]; /* valid if has_enrollment */
+    uint8_t instance_id[16];   /* valid if has_instance */
     bool has_enrollment;
     bool has_instance;
-    bool has_composite;            /* all fields of the recipe's composite were there */
-    uint64_t composite[2];         /* XXH3-128 of the composite: only to notice ids that change */
-    struct oh_slice raw;           /* the event's exact bytes inside the body */
-    struct oh_slice payload;       /* JSON text that jsonb can hold; data == NULL: keep `raw` instead */
+    bool has_composite;      /* all fields of the recipe's composite were there */
+    uint64_t composite[2];   /* XXH3-128 of the composite: only to notice ids that change */
+    struct oh_slice raw;     /* the event's exact bytes inside the body */
+    struct oh_slice payload; /* JSON text that jsonb can hold; data == NULL: keep `raw` instead */
 };
 
 struct oh_extraction {
@@ -92,7 +92,7 @@ void oh_mapping_free(struct oh_mapping *mapping);
  * OH_TOO_MANY; OH_NO_MEMORY. *err holds a static reason without content. Thread: any. */
 enum oh_status oh_extract(const struct oh_recipe *recipe, const struct oh_mapping *mapping,
                           const struct oh_request *request, int64_t now_us, uint32_t events_max,
-                          struct oh_arena *arena, struct oh_extraction *out, struct oh_error *err)
-    OH_MUST_CHECK;
+                          struct oh_arena *arena, struct oh_extraction *out,
+                          struct oh_error *err) OH_MUST_CHECK;
 
 #endif

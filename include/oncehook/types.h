@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define OH_MUST_CHECK __attribute__((warn_unused_result))
+#define OH_MUST_CHECK                      __attribute__((warn_unused_result))
 #define OH_PRINTF(format_index, first_arg) __attribute__((format(printf, format_index, first_arg)))
 #else
 #define OH_MUST_CHECK

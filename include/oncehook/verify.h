@@ -29,8 +29,8 @@ struct oh_keyring *oh_keyring_new(const struct oh_recipe *recipe) OH_MUST_CHECK;
 /* Adds one secret in the form the provider shows it (key encodings: the recipe's `key`). Bytes are
  * copied, and wiped when the ring is freed. Errors: OH_INVALID for an empty secret or one that does
  * not parse; *err never repeats it. */
-enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret, struct oh_error *err)
-    OH_MUST_CHECK;
+enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret,
+                              struct oh_error *err) OH_MUST_CHECK;
 size_t oh_keyring_count(const struct oh_keyring *ring);
 void oh_keyring_free(struct oh_keyring *ring);
 
@@ -46,7 +46,7 @@ const char *oh_verdict_name(enum oh_verdict verdict);
 
 struct oh_verify_result {
     int secret_index;    /* which secret of the ring matched, from 0; -1 = none */
-    const char *because; /* static text for a person, e.g. "signature header repeated"; never NULL */
+    const char *because; /* static words for a person: "signature header repeated"; never NULL */
 };
 
 /* The scheme's own window, for oh_verify's past_tolerance_s. */
@@ -58,7 +58,8 @@ struct oh_verify_result {
  * it runs. *result (may be NULL) is always filled. Thread: any; ring and recipe are only read.
  * A ring without secrets accepts nothing. Memory that runs out counts as OH_SIGNATURE_WRONG. */
 enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyring *ring,
-                          const struct oh_request *request, int64_t now_ms, int64_t past_tolerance_s,
-                          struct oh_arena *arena, struct oh_verify_result *result);
+                          const struct oh_request *request, int64_t now_ms,
+                          int64_t past_tolerance_s, struct oh_arena *arena,
+                          struct oh_verify_result *result);
 
 #endif

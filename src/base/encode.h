@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 /* Bytes that encoding `len` bytes takes, without a NUL. */
-#define HEX_BYTES(len)    ((len) * 2)
+#define HEX_BYTES(len)    ((len)*2)
 #define BASE64_BYTES(len) ((((len) + 2) / 3) * 4)
 
 /* Lower-case hex of `len` bytes to out[HEX_BYTES(len)]; no NUL is written. */
@@ -16,7 +16,8 @@ void hex_encode(const void *bytes, size_t len, char *out);
 
 /* Decodes hex (`any_case`: else lower-case only) to out[], *out_len = bytes written. False when the
  * text is odd, holds another symbol or needs more than out_size bytes. */
-bool hex_decode(struct oh_slice text, bool any_case, uint8_t *out, size_t out_size, size_t *out_len);
+bool hex_decode(struct oh_slice text, bool any_case, uint8_t *out, size_t out_size,
+                size_t *out_len);
 
 /* Standard (RFC 4648) base64 with padding to out[BASE64_BYTES(len)]; no NUL. Returns the length. */
 size_t base64_encode(const void *bytes, size_t len, char *out);

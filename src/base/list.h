@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An intrusive doubly linked list: the node stands inside the object, so linking never allocates. */
+/* An intrusive doubly linked list: the node stands inside the object, linking never allocates. */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 

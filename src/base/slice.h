@@ -9,16 +9,16 @@
 #include <string.h>
 #include <strings.h>
 
-#define SLICE_LITERAL(text) ((struct oh_slice) { (text), sizeof(text) - 1 })
+#define SLICE_LITERAL(text) ((struct oh_slice){(text), sizeof(text) - 1})
 
 static inline struct oh_slice slice_of(const char *data, size_t len)
 {
-    return (struct oh_slice) { data, len };
+    return (struct oh_slice){data, len};
 }
 
 static inline struct oh_slice slice_of_text(const char *text)
 {
-    return (struct oh_slice) { text, text ? strlen(text) : 0 };
+    return (struct oh_slice){text, text ? strlen(text) : 0};
 }
 
 /* Equal bytes; not for secrets (use CRYPTO_memcmp). */

@@ -14,14 +14,14 @@ struct command {
 
 /* The list of commands: `--help` prints it, tests hold the docs against it. */
 static const struct command commands[] = {
-    { "serve", cli_serve, "run the gateway" },
-    { "dev", cli_dev, "private PostgreSQL, certificate, configuration, then the gateway" },
-    { "check", cli_check, "say every mistake of a configuration at once" },
-    { "migrate", cli_migrate, "bring the database's schema up or down" },
-    { "providers", cli_providers, "list the providers it knows" },
-    { "verify", cli_verify, "run recorded requests through the gateway's own engine" },
-    { "send", cli_send, "sign as a provider would, and send" },
-    { "audit", cli_audit, "recompute every counter from its events" },
+    {"serve", cli_serve, "run the gateway"},
+    {"dev", cli_dev, "private PostgreSQL, certificate, configuration, then the gateway"},
+    {"check", cli_check, "say every mistake of a configuration at once"},
+    {"migrate", cli_migrate, "bring the database's schema up or down"},
+    {"providers", cli_providers, "list the providers it knows"},
+    {"verify", cli_verify, "run recorded requests through the gateway's own engine"},
+    {"send", cli_send, "sign as a provider would, and send"},
+    {"audit", cli_audit, "recompute every counter from its events"},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
@@ -44,7 +44,8 @@ int main(int argc, char **argv)
         print_help(stderr);
         return CLI_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         print_help(stdout);
         return CLI_OK;
     }

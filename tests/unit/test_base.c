@@ -44,7 +44,7 @@ static void arena_refuses_one_allocation_beyond_its_bound(void **state)
 static void fail_keeps_the_reason_and_cuts_it(void **state)
 {
     (void)state;
-    struct oh_error err = { .line = 7 };
+    struct oh_error err = {.line = 7};
     char text[2000];
     memset(text, 'x', sizeof(text) - 1);
     text[sizeof(text) - 1] = 0;
