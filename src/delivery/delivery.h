@@ -33,6 +33,7 @@ struct delivery_event {
     struct delivery *delivery;    /* whose event it is */
     const struct oh_event *event; /* NULL: the delivery's whole body goes to quarantine */
     struct oh_slice scope;        /* key_scope, belongs to the source */
+    uint64_t key_hash;            /* XXH3 of the key: finds slots, never decides equality */
     struct delivery_event *same;  /* in a batch: the first event with this key, else NULL */
     enum delivery_outcome outcome;
 };
@@ -56,16 +57,19 @@ struct delivery {
     struct delivery *next_decided;
 };
 
-/* A delivery in `arena` (which it owns from now on) with room for nothing yet. `body` and the headers
- * are copied. NULL when the arena is full; then the caller still owns the arena. */
+/* A delivery in `arena` (which it owns from now on) with room for nothing yet. `body` and the
+ * headers are copied. NULL when the arena is full; then the caller still owns the arena. */
 struct delivery *delivery_new(struct oh_arena *arena, const struct config_source *source,
-                              const struct oh_request *request, int64_t wall_us, int64_t mono_us)
-    OH_MUST_CHECK;
+                              const struct oh_request *request, int64_t wall_us,
+                              int64_t mono_us) OH_MUST_CHECK;
+
+/* True if both have the same key in the same scope: whole bytes are compared. */
+bool delivery_same_key(const struct delivery_event *a, const struct delivery_event *b);
 
 /* Takes the extraction's events: resolves equal keys (the later one is a duplicate at once), sets
  * scopes. OH_NO_MEMORY when the arena is full. */
-enum oh_status delivery_take_events(struct delivery *delivery, const struct oh_extraction *extraction)
-    OH_MUST_CHECK;
+enum oh_status delivery_take_events(struct delivery *delivery,
+                                    const struct oh_extraction *extraction) OH_MUST_CHECK;
 
 /* Makes it a delivery of one quarantined body. `why` is static. */
 enum oh_status delivery_take_unreadable(struct delivery *delivery, const char *why) OH_MUST_CHECK;
@@ -77,7 +81,8 @@ bool delivery_decide(struct delivery_event *event, enum delivery_outcome outcome
 /* Ends the delivery with all its memory. */
 void delivery_free(struct delivery *delivery);
 
-/* The bounds of everything that waits between http and PostgreSQL: events, bytes, a source's share. */
+/* The bounds of everything that waits between http and PostgreSQL: events, bytes, a source's share.
+ */
 struct admission;
 
 enum admission_verdict {
@@ -93,7 +98,8 @@ struct admission *admission_new(const struct config *config) OH_MUST_CHECK;
 void admission_free(struct admission *admission);
 
 /* Reserves room for the delivery, or says why not. Thread: any. */
-enum admission_verdict admission_enter(struct admission *admission, const struct delivery *delivery);
+enum admission_verdict admission_enter(struct admission *admission,
+                                       const struct delivery *delivery);
 
 /* Gives back what admission_enter() reserved. */
 void admission_leave(struct admission *admission, const struct delivery *delivery);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lanes: gather -> capture -> decide. A lane is a thread with one PostgreSQL connection; an instance
- * belongs to one lane of the process, so lanes do not wait for each other's counter rows. Group
- * commit without a timer: while one batch commits, the next one gathers. */
+/* Lanes: gather -> capture -> decide. A lane is a thread with one PostgreSQL connection; an
+ * instance belongs to one lane of the process, so lanes do not wait for each other's counter rows.
+ * Group commit without a timer: while one batch commits, the next one gathers. */
 #ifndef LANE_LANE_H
 #define LANE_LANE_H
 
@@ -10,12 +10,12 @@
 
 struct lanes;
 
-/* Called once a batch by a lane's thread with the deliveries whose last event is decided, chained by
- * next_decided. May not block. */
+/* Called once a batch by a lane's thread with the deliveries whose last event is decided, chained
+ * by next_decided. May not block. */
 typedef void lanes_on_decided(void *context, struct delivery *decided);
 
-/* Starts config->database.lanes threads. first_shard: the metrics shard of lane 0, the others follow.
- * Everything given must outlive the lanes. */
+/* Starts config->database.lanes threads. first_shard: the metrics shard of lane 0, the others
+ * follow. Everything given must outlive the lanes. */
 enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
                            uint32_t first_shard, lanes_on_decided *on_decided, void *context,
                            struct lanes **out, struct oh_error *err) OH_MUST_CHECK;
@@ -26,12 +26,12 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
 
 /* What health and metrics show. */
 struct lanes_state {
-    uint32_t total;             /* lanes */
-    uint32_t connected;         /* lanes with a connection that passed the checks */
-    uint32_t idle;              /* lanes without a statement in flight */
-    uint32_t waiting;           /* full batches queued beyond those in flight */
-    int64_t oldest_waiting_us;  /* age of the oldest event not yet sent; 0 = none */
-    char problem[256];          /* why a lane is not connected, "" = all are */
+    uint32_t total;            /* lanes */
+    uint32_t connected;        /* lanes with a connection that passed the checks */
+    uint32_t idle;             /* lanes without a statement in flight */
+    uint32_t waiting;          /* full batches queued beyond those in flight */
+    int64_t oldest_waiting_us; /* age of the oldest event not yet sent; 0 = none */
+    char problem[256];         /* why a lane is not connected, "" = all are */
 };
 void lanes_get_state(struct lanes *lanes, struct lanes_state *state);
 

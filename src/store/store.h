@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One PostgreSQL connection: connect, capture, and what a SQLSTATE means.
  *
- * Plain blocking flow with deadlines, no callbacks: send, poll(2), read until PQgetResult gives NULL.
- * Rows arrive *before* the commit and a failed commit arrives as a second result, so a batch is
- * committed only when the connection is idle, no result was an error and no durability warning came
- * (research: libpq 15 protocol; "canceling wait for synchronous replication").
- * Thread: a store belongs to one thread. */
+ * Plain blocking flow with deadlines, no callbacks: send, poll(2), read until PQgetResult gives
+ * NULL. Rows arrive *before* the commit and a failed commit arrives as a second result, so a batch
+ * is committed only when the connection is idle, no result was an error and no durability warning
+ * came (research: libpq 15 protocol; "canceling wait for synchronous replication"). Thread: a store
+ * belongs to one thread. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -13,10 +13,12 @@
 
 /* What a result asks the lane to do. The table is in store/sqlstate.c. */
 enum store_action {
-    STORE_COMMITTED,   /* known: committed */
-    STORE_RETRY,       /* the same batch again on this connection */
-    STORE_RECONNECT,   /* outcome unknown or connection gone: again on a new connection */
-    STORE_POISON,      /* a row cannot be stored: find it by bisection */
+    STORE_COMMITTED, /* known: committed */
+    STORE_RETRY,     /* the same batch again on this connection */
+    STORE_RECONNECT, /* outcome unknown or connection gone: again on a new connection */
+    STORE_POISON,    /* a row cannot be stored: find it by bisection, quarantine it */
+    STORE_REFUSED, /* a constraint or trigger of the user's own refuses a row: find it by bisection,
+                      leave it undecided (503), commit the others */
     STORE_MAKE_MONTH,  /* no month for now(): have it made, then retry */
     STORE_OUR_FAULT,   /* schema or program wrong: 503 and an alarm */
     STORE_STOP_INTAKE, /* the server is out of something: 503, back off */
@@ -31,18 +33,19 @@ struct store;
 
 /* A store that is not connected. Settings are read from config (which must outlive it); `name` goes
  * to application_name. NULL when memory is gone. */
-struct store *store_new(const struct config *config, const char *url, const char *name) OH_MUST_CHECK;
+struct store *store_new(const struct config *config, const char *url,
+                        const char *name) OH_MUST_CHECK;
 void store_free(struct store *store);
 
 /* Connects and prepares, until deadline (monotonic µs). Also the start-up checks: schema version,
  * fsync, full_page_writes, synchronous_commit, the role's rights. False: *error says why. */
-bool store_connect(struct store *store, int64_t deadline_mono_us, struct store_error *error)
-    OH_MUST_CHECK;
+bool store_connect(struct store *store, int64_t deadline_mono_us,
+                   struct store_error *error) OH_MUST_CHECK;
 bool store_is_connected(const struct store *store);
 void store_disconnect(struct store *store);
 
-/* Waits up to timeout_ms for the server to close an idle connection; false when it did. Lets a lane
- * notice a lost database without sending. */
+/* Looks, without waiting, whether the server has closed an idle connection; false when it has (or
+ * there is none). Lets a lane notice a lost database without sending. */
 bool store_check_idle(struct store *store);
 
 /* Captures events[0..count) in one transaction; count >= 1. On STORE_COMMITTED outcomes[i] is
@@ -51,23 +54,23 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
                                 size_t count, enum delivery_outcome *outcomes,
                                 int64_t deadline_mono_us, struct store_error *error) OH_MUST_CHECK;
 
-/* Keeps bytes that cannot be captured in quarantined_deliveries, once: the delivery's whole body, or
- * one event's bytes (`raw`). reason: static or server's words. */
+/* Keeps bytes that cannot be captured in quarantined_deliveries, once: the delivery's whole body,
+ * or one event's bytes (`raw`). reason: static or server's words. */
 enum store_action store_quarantine(struct store *store, const struct delivery *delivery,
                                    struct oh_slice raw, const char *reason,
-                                   int64_t deadline_mono_us, struct store_error *error)
-    OH_MUST_CHECK;
+                                   int64_t deadline_mono_us,
+                                   struct store_error *error) OH_MUST_CHECK;
 
 /* Has the months made: this one and `ahead` more. */
 enum store_action store_make_months(struct store *store, int ahead, int64_t deadline_mono_us,
                                     struct store_error *error) OH_MUST_CHECK;
 
-/* Runs one statement with text parameters and gives the rows; for the admin worker and the audit.
- * *rows must be cleared with PQclear (it is a PGresult). */
+/* Runs one statement with text parameters (NULL = SQL null). *rows (may be NULL) gets the result on
+ * STORE_COMMITTED; the caller clears it with PQclear(). */
 struct pg_result;
 enum store_action store_query(struct store *store, const char *sql, int count,
-                              const char *const *values, int64_t deadline_mono_us, void **rows,
-                              struct store_error *error) OH_MUST_CHECK;
+                              const char *const *values, int64_t deadline_mono_us,
+                              struct pg_result **rows, struct store_error *error) OH_MUST_CHECK;
 
 /* What a SQLSTATE asks for; "" or NULL = unknown outcome. Pure. */
 enum store_action store_action_for(const char *sqlstate, const char *message);

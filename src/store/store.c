@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One PostgreSQL connection. The acknowledgement rule stands in store_finish(): committed is what
+ * has been read to its end without an error and without a durability warning. */
+#include "store/store.h"
+
+#include "base/clock.h"
+#include "base/slice.h"
+#include "schema/schema.h"
+#include "store/params.h"
+
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The parameters of capture_v1, in its order. */
+enum {
+    P_SOURCE,
+    P_PROVIDER,
+    P_ID,
+    P_SCOPE,
+    P_GRADE,
+    P_TYPE,
+    P_PROVIDER_TYPE,
+    P_CHANNEL,
+    P_ENROLLMENT,
+    P_INSTANCE,
+    P_AT,
+    P_DELIVERY,
+    P_PAYLOAD,
+    P_BYTES,
+    PARAM_COUNT
+};
+
+static const Oid param_types[PARAM_COUNT] = {
+    [P_SOURCE] = OID_TEXT_ARRAY,
+    [P_PROVIDER] = OID_TEXT_ARRAY,
+    [P_ID] = OID_TEXT_ARRAY,
+    [P_SCOPE] = OID_TEXT_ARRAY,
+    [P_GRADE] = OID_TEXT_ARRAY,
+    [P_TYPE] = OID_TEXT_ARRAY,
+    [P_PROVIDER_TYPE] = OID_TEXT_ARRAY,
+    [P_CHANNEL] = OID_TEXT_ARRAY,
+    [P_ENROLLMENT] = OID_UUID_ARRAY,
+    [P_INSTANCE] = OID_UUID_ARRAY,
+    [P_AT] = OID_TIMESTAMPTZ_ARRAY,
+    [P_DELIVERY] = OID_UUID_ARRAY,
+    [P_PAYLOAD] = OID_JSONB_ARRAY,
+    [P_BYTES] = OID_BYTEA_ARRAY,
+};
+
+static const Oid element_types[PARAM_COUNT] = {
+    [P_SOURCE] = OID_TEXT,        [P_PROVIDER] = OID_TEXT,  [P_ID] = OID_TEXT,
+    [P_SCOPE] = OID_TEXT,         [P_GRADE] = OID_TEXT,     [P_TYPE] = OID_TEXT,
+    [P_PROVIDER_TYPE] = OID_TEXT, [P_CHANNEL] = OID_TEXT,   [P_ENROLLMENT] = OID_UUID,
+    [P_INSTANCE] = OID_UUID,      [P_AT] = OID_TIMESTAMPTZ, [P_DELIVERY] = OID_UUID,
+    [P_PAYLOAD] = OID_JSONB,      [P_BYTES] = OID_BYTEA,
+};
+
+struct store {
+    const struct config *config;
+    char *url;
+    char name[48]; /* application_name */
+    PGconn *connection;
+    bool durability_warning; /* the running statement's commit was not confirmed by its standbys */
+    int64_t statement_ms;    /* how long a statement may take on the server */
+    struct param_array params[PARAM_COUNT];
+};
+
+/* A client waits this much longer than the server's own timeout before it gives a statement up. */
+enum { NETWORK_GRACE_MS = 2000 };
+
+/* ---- errors and notices ---------------------------------------------------------------------- */
+
+static void set_error(struct store_error *error, const char *sqlstate, const char *text)
+{
+    snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate ? sqlstate : "");
+    snprintf(error->text, sizeof(error->text), "%s", text ? text : "");
+    size_t len = strcspn(error->text, "\n");
+    error->text[len] = '\0';
+}
+
+static void take_result_error(const PGresult *result, struct store_error *error)
+{
+    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    set_error(error, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+              primary ? primary : PQresultErrorMessage(result));
+}
+
+/* A cancelled wait for a synchronous standby reports success with a warning. The function's name is
+ * compared because texts are translated and any trigger may raise the same SQLSTATE. */
+static void on_notice(void *context, const PGresult *notice)
+{
+    struct store *store = context;
+    const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
+    if (function && strcmp(function, "SyncRepWaitForLSN") == 0)
+        store->durability_warning = true;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* Waits for `events` on the connection's socket; false at the deadline. */
+static bool wait_socket(const struct store *store, short events, int64_t deadline_mono_us)
+{
+    for (;;) {
+        int64_t left_us = deadline_mono_us - clock_mono_us();
+        if (left_us <= 0)
+            return false;
+        struct pollfd pollfd = {.fd = PQsocket(store->connection), .events = events};
+        int n = poll(&pollfd, 1, (int)(left_us / 1000) + 1);
+        if (n > 0)
+            return true;
+        if (n < 0 && errno != EINTR)
+            return false;
+    }
+}
+
+/* Sends what is queued. While the server does not read, it may be because it wants us to. */
+static bool flush_query(struct store *store, int64_t deadline_mono_us)
+{
+    for (;;) {
+        int left = PQflush(store->connection);
+        if (left <= 0)
+            return true; /* an error shows on the read side */
+        if (!wait_socket(store, POLLIN | POLLOUT, deadline_mono_us))
+            return false;
+        if (!PQconsumeInput(store->connection))
+            return false;
+    }
+}
+
+/* The next result, or NULL at the end; *timed_out when the deadline passed. */
+static PGresult *next_result(struct store *store, int64_t deadline_mono_us, bool *timed_out)
+{
+    while (PQisBusy(store->connection)) {
+        if (!wait_socket(store, POLLIN, deadline_mono_us)) {
+            *timed_out = true;
+            return NULL;
+        }
+        if (!PQconsumeInput(store->connection))
+            break; /* PQgetResult reports the loss */
+    }
+    return PQgetResult(store->connection);
+}
+
+/* Reads a statement to its end. The rows come before the commit; a commit that fails comes as a
+ * second result. *rows (may be NULL) gets the first result that has rows. */
+static enum store_action store_finish(struct store *store, int64_t deadline_mono_us,
+                                      PGresult **rows, struct store_error *error)
+{
+    bool failed = false, timed_out = false;
+    PGresult *kept = NULL, *result;
+
+    set_error(error, "", "connection lost");
+    if (!flush_query(store, deadline_mono_us)) {
+        set_error(error, "", "no answer from PostgreSQL in time");
+        timed_out = true;
+    }
+    while (!timed_out && (result = next_result(store, deadline_mono_us, &timed_out))) {
+        ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_TUPLES_OK && !kept) {
+            kept = result;
+            continue;
+        }
+        if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
+            if (!failed)
+                take_result_error(result, error);
+            failed = true;
+        }
+        PQclear(result);
+    }
+    if (timed_out)
+        set_error(error, "", "no answer from PostgreSQL in time");
+
+    enum store_action action = STORE_RECONNECT;
+    if (failed && !timed_out)
+        action = store_action_for(error->sqlstate, error->text);
+    else if (store->durability_warning)
+        set_error(error, "", "a wait for synchronous replication was cancelled");
+    else if (!timed_out && kept && PQtransactionStatus(store->connection) == PQTRANS_IDLE)
+        action = STORE_COMMITTED;
+
+    if (action == STORE_COMMITTED && rows) {
+        *rows = kept;
+        kept = NULL;
+    }
+    PQclear(kept);
+    if (action == STORE_RECONNECT || PQstatus(store->connection) == CONNECTION_BAD)
+        store_disconnect(store);
+    return action;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct store *store_new(const struct config *config, const char *url, const char *name)
+{
+    struct store *store = calloc(1, sizeof(*store));
+    if (!store)
+        return NULL;
+    store->config = config;
+    store->url = strdup(url);
+    snprintf(store->name, sizeof(store->name), "oncehook %s", name);
+    /* A statement never needs to outlast the longest deadline of a delivery. */
+    store->statement_ms = config->database.statement_timeout_ms;
+    int64_t longest_ms = 0;
+    for (size_t i = 0; i < config->source_count; i++)
+        if (config->sources[i].ack_deadline_ms > longest_ms)
+            longest_ms = config->sources[i].ack_deadline_ms;
+    if (longest_ms > 0 && longest_ms < store->statement_ms)
+        store->statement_ms = longest_ms;
+    if (!store->url) {
+        free(store);
+        return NULL;
+    }
+    return store;
+}
+
+void store_free(struct store *store)
+{
+    if (!store)
+        return;
+    store_disconnect(store);
+    for (int i = 0; i < PARAM_COUNT; i++)
+        param_free(&store->params[i]);
+    free(store->url);
+    free(store);
+}
+
+bool store_is_connected(const struct store *store)
+{
+    return store->connection != NULL;
+}
+
+void store_disconnect(struct store *store)
+{
+    PQfinish(store->connection);
+    store->connection = NULL;
+}
+
+bool store_check_idle(struct store *store)
+{
+    if (!store->connection)
+        return false;
+    struct pollfd pollfd = {.fd = PQsocket(store->connection), .events = POLLIN};
+    if (poll(&pollfd, 1, 0) > 0 &&
+        (!PQconsumeInput(store->connection) || PQstatus(store->connection) == CONNECTION_BAD))
+        store_disconnect(store);
+    return store->connection != NULL;
+}
+
+static int64_t statement_deadline(const struct store *store, int64_t deadline_mono_us)
+{
+    int64_t latest = clock_mono_us() + (store->statement_ms + NETWORK_GRACE_MS) * 1000;
+    return deadline_mono_us < latest ? deadline_mono_us : latest;
+}
+
+enum store_action store_query(struct store *store, const char *sql, int count,
+                              const char *const *values, int64_t deadline_mono_us,
+                              struct pg_result **rows, struct store_error *error)
+{
+    if (!store->connection) {
+        set_error(error, "", "not connected");
+        return STORE_RECONNECT;
+    }
+    store->durability_warning = false;
+    if (!PQsendQueryParams(store->connection, sql, count, NULL, values, NULL, NULL, 0)) {
+        set_error(error, "", PQerrorMessage(store->connection));
+        store_disconnect(store);
+        return STORE_RECONNECT;
+    }
+    return store_finish(store, statement_deadline(store, deadline_mono_us), rows, error);
+}
+
+/* ---- connecting ------------------------------------------------------------------------------ */
+
+static bool connect_socket(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+{
+    /* What stands before dbname is a default that the URL may override. */
+    const char *const keywords[] = {"application_name", "target_session_attrs",
+                                    "keepalives_idle",  "keepalives_interval",
+                                    "keepalives_count", "tcp_user_timeout",
+                                    "client_encoding",  "dbname",
+                                    "client_encoding",  NULL};
+    const char *const values[] = {store->name, "read-write", "10",       "5",    "3",
+                                  "15000",     "UTF8",       store->url, "UTF8", NULL};
+    store->connection = PQconnectStartParams(keywords, values, 1);
+    if (!store->connection) {
+        set_error(error, "", "out of memory");
+        return false;
+    }
+    PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
+    while (PQstatus(store->connection) != CONNECTION_BAD && polling != PGRES_POLLING_OK &&
+           polling != PGRES_POLLING_FAILED) {
+        short events = polling == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+        if (!wait_socket(store, events, deadline_mono_us)) {
+            set_error(error, "", "no connection within database.connect_timeout");
+            return false;
+        }
+        polling = PQconnectPoll(store->connection);
+    }
+    if (PQstatus(store->connection) != CONNECTION_OK) {
+        set_error(error, "", PQerrorMessage(store->connection));
+        return false;
+    }
+    PQsetNoticeReceiver(store->connection, on_notice, store);
+    PQsetnonblocking(store->connection, 1);
+    return true;
+}
+
+static bool set_session(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+{
+    char statement[24], lock[24], idle[24];
+    snprintf(statement, sizeof(statement), "%lldms", (long long)store->statement_ms);
+    snprintf(lock, sizeof(lock), "%lldms", (long long)store->config->database.lock_timeout_ms);
+    snprintf(idle, sizeof(idle), "%lldms",
+             (long long)store->config->database.idle_in_transaction_session_timeout_ms);
+    const char *values[] = {statement, lock, idle, store->config->database.schema};
+    return store_query(store,
+                       "SELECT set_config('statement_timeout', $1, false),"
+                       " set_config('lock_timeout', $2, false),"
+                       " set_config('idle_in_transaction_session_timeout', $3, false),"
+                       " set_config('client_connection_check_interval', '10s', false),"
+                       " set_config('search_path', quote_ident($4), false)",
+                       4, values, deadline_mono_us, NULL, error) == STORE_COMMITTED;
+}
+
+/* One start-up check: a value that SQL gives and why any other than the wanted one is refused. */
+static bool check_server(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+{
+    static const struct {
+        const char *bad, *why;
+    } checks[] = {
+        {"off", "fsync is off: PostgreSQL may lose what it has committed; set fsync = on"},
+        {"off", "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
+        {"off", "synchronous_commit is off: a crash loses acknowledged events; set it to on"},
+        {"t", "connected to a standby (in recovery), which cannot be written to"},
+    };
+    enum { CHECK_COUNT = sizeof(checks) / sizeof(checks[0]), COLUMN_VERSION = CHECK_COUNT };
+    PGresult *rows = NULL;
+    if (store_query(store,
+                    "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
+                    " current_setting('synchronous_commit'), pg_is_in_recovery(),"
+                    " (SELECT coalesce(max(version), 0) FROM schema_migrations)",
+                    0, NULL, deadline_mono_us, &rows, error) != STORE_COMMITTED) {
+        if (strcmp(error->sqlstate, "42P01") == 0)
+            set_error(error, "42P01", "the schema is missing: run `oncehook migrate up`");
+        return false;
+    }
+    bool good = true;
+    for (int i = 0; good && i < CHECK_COUNT; i++)
+        if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) == 0) {
+            set_error(error, "F0000", checks[i].why);
+            good = false;
+        }
+    int version = atoi(PQgetvalue(rows, 0, COLUMN_VERSION)), wanted = schema_version_wanted();
+    if (good && version != wanted && version != wanted + 1) {
+        set_error(error, "F0000", "");
+        snprintf(
+            error->text, sizeof(error->text),
+            "the schema has version %d, this gateway works on %d and %d: run `oncehook migrate "
+            "up`, or the gateway that fits",
+            version, wanted, wanted + 1);
+        good = false;
+    }
+    PQclear(rows);
+    return good;
+}
+
+static bool prepare_capture(struct store *store, int64_t deadline_mono_us,
+                            struct store_error *error)
+{
+    static const char sql[] = "SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)";
+    if (!PQsendPrepare(store->connection, "capture", sql, PARAM_COUNT, param_types)) {
+        set_error(error, "", PQerrorMessage(store->connection));
+        return false;
+    }
+    PGresult *result;
+    bool timed_out = false, good = false;
+    if (!flush_query(store, deadline_mono_us)) {
+        set_error(error, "", "no answer from PostgreSQL in time");
+        return false;
+    }
+    set_error(error, "", "connection lost");
+    while ((result = next_result(store, deadline_mono_us, &timed_out))) {
+        good = PQresultStatus(result) == PGRES_COMMAND_OK;
+        if (!good)
+            take_result_error(result, error);
+        PQclear(result);
+    }
+    return good && !timed_out;
+}
+
+bool store_connect(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+{
+    store_disconnect(store);
+    if (connect_socket(store, deadline_mono_us, error) &&
+        set_session(store, deadline_mono_us, error) &&
+        check_server(store, deadline_mono_us, error) &&
+        prepare_capture(store, deadline_mono_us, error))
+        return true;
+    store_disconnect(store);
+    return false;
+}
+
+/* ---- capture --------------------------------------------------------------------------------- */
+
+static void add_text(struct param_array *array, const char *text)
+{
+    if (text)
+        param_add_bytes(array, slice_of_text(text));
+    else
+        param_add_null(array);
+}
+
+static void add_event(struct param_array *params, const struct delivery_event *item)
+{
+    const struct oh_event *event = item->event;
+    const struct delivery *delivery = item->delivery;
+    add_text(&params[P_SOURCE], delivery->source->name);
+    add_text(&params[P_PROVIDER], delivery->source->provider);
+    param_add_bytes(&params[P_ID], event->key);
+    param_add_bytes(&params[P_SCOPE], item->scope);
+    add_text(&params[P_GRADE], oh_key_grade_name(event->grade));
+    add_text(&params[P_TYPE], oh_event_type_name(event->type));
+    if (event->provider_type.data)
+        param_add_bytes(&params[P_PROVIDER_TYPE], event->provider_type);
+    else
+        param_add_null(&params[P_PROVIDER_TYPE]);
+    add_text(&params[P_CHANNEL], oh_channel_name(event->channel));
+    if (event->has_enrollment)
+        param_add_uuid(&params[P_ENROLLMENT], event->enrollment_id);
+    else
+        param_add_null(&params[P_ENROLLMENT]);
+    if (event->has_instance)
+        param_add_uuid(&params[P_INSTANCE], event->instance_id);
+    else
+        param_add_null(&params[P_INSTANCE]);
+    param_add_time(&params[P_AT], event->occurred_at_us);
+    param_add_uuid(&params[P_DELIVERY], delivery->id);
+    if (event->payload.data) {
+        param_add_jsonb(&params[P_PAYLOAD], event->payload);
+        param_add_null(&params[P_BYTES]);
+    } else {
+        param_add_null(&params[P_PAYLOAD]);
+        param_add_bytes(&params[P_BYTES], event->raw);
+    }
+}
+
+static enum delivery_outcome outcome_of_letter(char letter)
+{
+    switch (letter) {
+    case 'c':
+        return DELIVERY_CAPTURED;
+    case 'o':
+        return DELIVERY_ORPHAN;
+    case 'd':
+        return DELIVERY_DUPLICATE;
+    default:
+        return DELIVERY_UNDECIDED;
+    }
+}
+
+/* capture_v1 answers with one letter an event. */
+static enum store_action read_outcomes(const PGresult *rows, size_t count,
+                                       enum delivery_outcome *outcomes, struct store_error *error)
+{
+    bool good =
+        PQntuples(rows) == 1 && PQnfields(rows) == 1 && (size_t)PQgetlength(rows, 0, 0) == count;
+    for (size_t i = 0; good && i < count; i++) {
+        outcomes[i] = outcome_of_letter(PQgetvalue(rows, 0, 0)[i]);
+        good = outcomes[i] != DELIVERY_UNDECIDED;
+    }
+    if (good)
+        return STORE_COMMITTED;
+    set_error(error, "F0000", "capture_v1 gave an answer that this gateway does not know");
+    return STORE_OUR_FAULT;
+}
+
+enum store_action store_capture(struct store *store, struct delivery_event *const *events,
+                                size_t count, enum delivery_outcome *outcomes,
+                                int64_t deadline_mono_us, struct store_error *error)
+{
+    const char *values[PARAM_COUNT];
+    int lengths[PARAM_COUNT], formats[PARAM_COUNT];
+
+    if (!store->connection) {
+        set_error(error, "", "not connected");
+        return STORE_RECONNECT;
+    }
+    for (int i = 0; i < PARAM_COUNT; i++)
+        param_begin(&store->params[i], element_types[i], (uint32_t)count);
+    for (size_t i = 0; i < count; i++)
+        add_event(store->params, events[i]);
+    for (int i = 0; i < PARAM_COUNT; i++) {
+        if (store->params[i].failed) {
+            set_error(error, "53200", "out of memory in the gateway");
+            return STORE_STOP_INTAKE;
+        }
+        values[i] = store->params[i].bytes;
+        lengths[i] = (int)store->params[i].len;
+        formats[i] = 1;
+    }
+    store->durability_warning = false;
+    if (!PQsendQueryPrepared(store->connection, "capture", PARAM_COUNT, values, lengths, formats,
+                             0)) {
+        set_error(error, "", PQerrorMessage(store->connection));
+        store_disconnect(store);
+        return STORE_RECONNECT;
+    }
+    PGresult *rows = NULL;
+    enum store_action action =
+        store_finish(store, statement_deadline(store, deadline_mono_us), &rows, error);
+    if (action == STORE_COMMITTED)
+        action = read_outcomes(rows, count, outcomes, error);
+    PQclear(rows);
+    return action;
+}
