@@ -108,6 +108,7 @@ enum oh_status delivery_take_events(struct delivery *delivery,
         return OH_NO_MEMORY;
     memset(delivery->events, 0, (count + 1) * sizeof(*delivery->events));
     delivery->event_count = count;
+    delivery->bytes += count * (sizeof(struct oh_event) + sizeof(struct delivery_event));
     for (uint32_t i = 0; i < count; i++) {
         struct delivery_event *event = &delivery->events[i];
         event->delivery = delivery;
@@ -129,11 +130,13 @@ enum oh_status delivery_take_events(struct delivery *delivery,
 
 enum oh_status delivery_take_unreadable(struct delivery *delivery, const char *why)
 {
+    size_t why_bytes = strlen(why) + 1;
+    char *reason = oh_arena_alloc(delivery->arena, why_bytes);
     delivery->events = oh_arena_alloc(delivery->arena, sizeof(*delivery->events));
-    if (!delivery->events)
+    if (!delivery->events || !reason)
         return OH_NO_MEMORY;
     memset(delivery->events, 0, sizeof(*delivery->events));
-    delivery->unreadable = why;
+    delivery->unreadable = memcpy(reason, why, why_bytes);
     delivery->event_count = 1;
     delivery->events[0].delivery = delivery;
     list_init(&delivery->events[0].link);

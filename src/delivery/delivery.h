@@ -43,7 +43,7 @@ struct delivery {
     const struct config_source *source;
     uint8_t id[16];            /* delivery_id */
     struct oh_request request; /* body and the headers kept for quarantine, copied into the arena */
-    const char *unreadable;    /* static reason; NULL: events could be read */
+    const char *unreadable;    /* why; NULL: events could be read */
     struct delivery_event *events;
     uint32_t event_count;
     uint32_t duplicates_within; /* equal keys inside this delivery, decided before lanes */
@@ -71,7 +71,7 @@ bool delivery_same_key(const struct delivery_event *a, const struct delivery_eve
 enum oh_status delivery_take_events(struct delivery *delivery,
                                     const struct oh_extraction *extraction) OH_MUST_CHECK;
 
-/* Makes it a delivery of one quarantined body. `why` is static. */
+/* Makes it a delivery of one quarantined body. `why` is copied. */
 enum oh_status delivery_take_unreadable(struct delivery *delivery, const char *why) OH_MUST_CHECK;
 
 /* Notes an event's outcome; true if it was the last of its delivery (then the caller hands the

@@ -74,14 +74,24 @@ static enum admission_verdict check_lane(const struct lanes *lanes, const struct
     return ADMISSION_OK;
 }
 
-static void append(struct lane *lane, struct list *items, size_t count, int64_t accepted_mono_us)
+/* Called with the mutex held, after the queue's head has changed. */
+static void note_oldest(struct lane *lane)
+{
+    int64_t oldest_us = 0;
+    if (!list_is_empty(&lane->queue))
+        oldest_us
+            = LIST_ENTRY(lane->queue.next, struct delivery_event, link)->delivery->accepted_mono_us;
+    atomic_store_explicit(&lane->oldest_mono_us, oldest_us, memory_order_relaxed);
+}
+
+static void append(struct lane *lane, struct list *items, size_t count)
 {
     pthread_mutex_lock(&lane->mutex);
     bool was_empty = list_is_empty(&lane->queue);
-    if (was_empty)
-        atomic_store_explicit(&lane->oldest_mono_us, accepted_mono_us, memory_order_relaxed);
     list_splice_tail(&lane->queue, items);
     lane->queued += count;
+    if (was_empty)
+        note_oldest(lane);
     pthread_mutex_unlock(&lane->mutex);
     if (was_empty)
         pthread_cond_signal(&lane->filled);
@@ -114,7 +124,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     /* From the first append on the delivery may be decided and gone. */
     for (uint32_t i = 0, count = lanes->count; i < count; i++)
         if (counts[i])
-            append(&lanes->lanes[i], &parts[i], counts[i], accepted_us);
+            append(&lanes->lanes[i], &parts[i], counts[i]);
     return ADMISSION_OK;
 }
 
@@ -196,6 +206,7 @@ static void release_waiting(struct lane *lane, bool all)
             list_splice_tail(&keep, &lane->queue); /* they came first */
             list_splice_tail(&lane->queue, &keep);
             lane->queued += kept;
+            note_oldest(lane);
             pthread_mutex_unlock(&lane->mutex);
             return; /* the rest is younger */
         }
@@ -248,11 +259,14 @@ static void reconnect(struct lane *lane, unsigned *seed)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static bool is_time_to_stop(const struct lane *lane)
+static bool is_time_to_stop(struct lane *lane)
 {
     if (!atomic_load(&lane->lanes->stopping))
         return false;
-    return lane->queued == 0 ||
+    pthread_mutex_lock(&lane->mutex);
+    bool is_empty = list_is_empty(&lane->queue);
+    pthread_mutex_unlock(&lane->mutex);
+    return is_empty ||
            clock_mono_us() > atomic_load(&lane->lanes->stop_deadline_mono_us) ||
            !store_is_connected(lane->batch.store);
 }

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request: route -> verify -> extract -> admit -> lanes, and the answer when its delivery is
+ * back.
+ *
+ * Lifetimes: h2o owns the request, we own the delivery. They know each other through a slot in the
+ * request's pool: whichever ends first clears the other's pointer. With HTTP/1 a request stays
+ * valid until it is answered, so a client that hangs up is noticed only then, and its events are
+ * committed all the same. */
+#include "http/room.h"
+
+#include "base/clock.h"
+#include "base/slice.h"
+#include "http/head.h"
+#include "log/log.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+
+enum {
+    HEADERS_MAX = 100, /* libh2o refuses more */
+    RETRY_OVERLOAD_S = 1,
+    RETRY_DATABASE_S = 2,
+    ARENA_EXTRA = 4096, /* first block beyond body and headers: a few events */
+    EVENT_BYTES = 1024, /* arena bytes an event may need beside its text */
+};
+
+/* In the request's pool; its dispose runs when h2o ends the request. */
+struct reply {
+    h2o_req_t *req;
+    struct http_thread *thread;
+    struct delivery *delivery; /* NULL once answered */
+};
+
+static struct http_thread *thread_of(h2o_req_t *req)
+{
+    return LIST_ENTRY(req->conn->ctx, struct http_thread, context);
+}
+
+static struct oh_slice slice_of_iovec(h2o_iovec_t iovec)
+{
+    return slice_of(iovec.base ? iovec.base : "", iovec.len);
+}
+
+/* ---- who is asking --------------------------------------------------------------------------- */
+
+static bool address_of_sockaddr(const struct sockaddr *from, struct in6_addr *to)
+{
+    if (from->sa_family == AF_INET6) {
+        *to = ((const struct sockaddr_in6 *)(const void *)from)->sin6_addr;
+        return true;
+    }
+    if (from->sa_family != AF_INET)
+        return false;
+    memset(to, 0, sizeof(*to));
+    to->s6_addr[10] = to->s6_addr[11] = 0xff;
+    memcpy(&to->s6_addr[12], &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+    return true;
+}
+
+static bool address_of_text(struct oh_slice text, struct in6_addr *to)
+{
+    char name[INET6_ADDRSTRLEN + 8];
+    while (text.len && (text.data[0] == ' ' || text.data[0] == '\t'))
+        text = slice_of(text.data + 1, text.len - 1);
+    while (text.len && (text.data[text.len - 1] == ' ' || text.data[text.len - 1] == '\t'))
+        text.len--;
+    if (text.len == 0 || text.len >= sizeof(name))
+        return false;
+    memcpy(name, text.data, text.len);
+    name[text.len] = '\0';
+    struct sockaddr_in four = {.sin_family = AF_INET};
+    if (inet_pton(AF_INET, name, &four.sin_addr) == 1)
+        return address_of_sockaddr((const struct sockaddr *)(const void *)&four, to);
+    return inet_pton(AF_INET6, name, to) == 1;
+}
+
+/* The client's address: the peer's, or behind a trusted proxy the last address in X-Forwarded-For
+ * that is not itself a trusted proxy. False when it cannot be told: then nobody is allowed. */
+static bool client_address(const struct config *config, h2o_req_t *req, struct in6_addr *client)
+{
+    struct sockaddr_storage peer;
+    struct sockaddr *address = (struct sockaddr *)(void *)&peer;
+    if (req->conn->callbacks->get_peername(req->conn, address) == 0 ||
+        !address_of_sockaddr(address, client))
+        return false;
+    for (size_t i = req->headers.size; i-- > 0;) {
+        const h2o_header_t *header = &req->headers.entries[i];
+        if (!h2o_memis(header->name->base, header->name->len, H2O_STRLIT("x-forwarded-for")))
+            continue;
+        struct oh_slice list = slice_of_iovec(header->value);
+        while (config_networks_contain(&config->listen.trusted_proxies, client)) {
+            const char *comma = list.len ? memrchr(list.data, ',', list.len) : NULL;
+            const char *last = comma ? comma + 1 : list.data;
+            if (!address_of_text(slice_of(last, (size_t)(list.data + list.len - last)), client))
+                return false;
+            if (!comma)
+                break;
+            list.len = (size_t)(comma - list.data);
+        }
+    }
+    return true;
+}
+
+/* ---- refusing -------------------------------------------------------------------------------- */
+
+static void count_answer(struct http_thread *thread, const struct config_source *source, int status)
+{
+    metrics_count_delivery(thread->shard, source->number, status);
+}
+
+/* One text for every reason; the reason goes to log and metrics. */
+static void refuse(struct http_thread *thread, h2o_req_t *req, const struct config_source *source,
+                   enum metric_reason reason, const char *because)
+{
+    metrics_count_reject(thread->shard, source->number, reason);
+    count_answer(thread, source, 401);
+    LOG_RATE_LIMITED(LOG_WARNING, "http", "delivery refused", log_text("source", source->name),
+                     log_text("reason", because));
+    answer_problem(req, 401, "the delivery was not accepted");
+}
+
+static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
+                             const struct config_source *source, enum admission_verdict verdict)
+{
+    static const struct {
+        int status, retry_s;
+        const char *detail;
+    } answers[] = {
+        [ADMISSION_FULL] = {503, RETRY_OVERLOAD_S, "too much is waiting; send it again"},
+        [ADMISSION_SHARE] = {503, RETRY_OVERLOAD_S,
+                             "too much of this source is waiting; send it again"},
+        [ADMISSION_OLD] = {503, RETRY_OVERLOAD_S, "the database is slow; send it again"},
+        [ADMISSION_DOWN] = {503, RETRY_DATABASE_S, "the database is away; send it again"},
+        [ADMISSION_TOO_LARGE] = {413, 0, "more events than the queue holds"},
+    };
+    count_answer(thread, source, answers[verdict].status);
+    LOG_RATE_LIMITED(LOG_WARNING, "http", "delivery not admitted", log_text("source", source->name),
+                     log_text("reason", answers[verdict].detail));
+    if (answers[verdict].retry_s)
+        answer_problem_retry(req, answers[verdict].status, answers[verdict].detail,
+                             answers[verdict].retry_s);
+    else
+        answer_problem(req, answers[verdict].status, answers[verdict].detail);
+}
+
+static bool take_token(struct http_bucket *bucket, const struct config_source *source)
+{
+    if (source->rate_per_second == 0)
+        return true;
+    int64_t now_us = clock_mono_us();
+    pthread_mutex_lock(&bucket->mutex);
+    double burst = source->rate_burst ? source->rate_burst : source->rate_per_second;
+    bucket->tokens += (double)(now_us - bucket->filled_mono_us) * source->rate_per_second / 1e6;
+    bucket->filled_mono_us = now_us;
+    if (bucket->tokens > burst)
+        bucket->tokens = burst;
+    bool has_token = bucket->tokens >= 1;
+    if (has_token)
+        bucket->tokens -= 1;
+    pthread_mutex_unlock(&bucket->mutex);
+    return has_token;
+}
+
+/* ---- lending a delivery to the lanes --------------------------------------------------------- */
+
+static void on_reply_dispose(void *pointer)
+{
+    struct reply *reply = pointer;
+    if (!reply->delivery)
+        return;
+    reply->delivery->reply = NULL;
+    atomic_fetch_sub_explicit(&reply->thread->unanswered, 1, memory_order_relaxed);
+}
+
+static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *delivery)
+{
+    struct reply *reply = h2o_mem_alloc_shared(&req->pool, sizeof(*reply), on_reply_dispose);
+    reply->req = req;
+    reply->thread = thread;
+    reply->delivery = delivery;
+    delivery->reply = reply;
+    delivery->http_thread = thread->number;
+    size_t i = 0;
+    while (i + 1 < thread->deadline_count &&
+           thread->deadlines[i].ms != delivery->source->ack_deadline_ms)
+        i++;
+    list_push_tail(&thread->deadlines[i].waiting, &delivery->link);
+    atomic_fetch_add_explicit(&thread->lent, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
+}
+
+/* Takes the request back from the delivery; NULL if it is gone or answered already. */
+static h2o_req_t *end_waiting(struct http_thread *thread, struct delivery *delivery)
+{
+    struct reply *reply = delivery->reply;
+    list_remove(&delivery->link);
+    if (!reply)
+        return NULL;
+    reply->delivery = NULL;
+    delivery->reply = NULL;
+    atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
+    return reply->req;
+}
+
+static void finish_delivery(struct http_thread *thread, struct delivery *delivery,
+                            bool was_admitted)
+{
+    if (was_admitted)
+        admission_leave(thread->http->admission, delivery);
+    delivery_free(delivery);
+}
+
+static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct delivery *delivery)
+{
+    struct http *http = thread->http;
+    const struct config_source *source = delivery->source;
+    enum admission_verdict verdict = admission_enter(http->admission, delivery);
+    if (verdict != ADMISSION_OK) {
+        delivery_free(delivery);
+        refuse_admission(thread, req, source, verdict);
+        return;
+    }
+    if (delivery->duplicates_within > 0)
+        metrics_count_event(thread->shard, source->number, METRIC_OUTCOME_DUPLICATE,
+                            delivery->duplicates_within);
+    await(thread, req, delivery);
+    verdict = http->hooks.submit(http->hooks.context, delivery);
+    if (verdict == ADMISSION_OK)
+        return; /* from here on it comes back through http_on_decided() */
+    (void)end_waiting(thread, delivery);
+    atomic_fetch_sub_explicit(&thread->lent, 1, memory_order_relaxed);
+    finish_delivery(thread, delivery, true);
+    refuse_admission(thread, req, source, verdict);
+}
+
+void http_on_decided(void *context, struct delivery *decided)
+{
+    struct http *http = context;
+    while (decided) {
+        struct delivery *delivery = decided;
+        decided = delivery->next_decided;
+        struct http_thread *thread = &http->threads[delivery->http_thread];
+        pthread_mutex_lock(&thread->returned_mutex);
+        bool wake = !thread->returned;
+        delivery->next_decided = thread->returned;
+        thread->returned = delivery;
+        pthread_mutex_unlock(&thread->returned_mutex);
+        if (wake)
+            h2o_multithread_send_message(&thread->receiver, &thread->message);
+    }
+}
+
+void http_take_returned(struct http_thread *thread)
+{
+    pthread_mutex_lock(&thread->returned_mutex);
+    struct delivery *delivery = thread->returned;
+    thread->returned = NULL;
+    pthread_mutex_unlock(&thread->returned_mutex);
+    int64_t now_us = clock_mono_us();
+    while (delivery) {
+        struct delivery *next = delivery->next_decided;
+        h2o_req_t *req = end_waiting(thread, delivery);
+        if (req) {
+            count_answer(thread, delivery->source, answer_delivery(req, delivery));
+            metrics_observe_ack_us(thread->shard, now_us - delivery->accepted_mono_us);
+        }
+        finish_delivery(thread, delivery, true);
+        atomic_fetch_sub_explicit(&thread->lent, 1, memory_order_relaxed);
+        delivery = next;
+    }
+}
+
+void http_answer_expired(struct http_thread *thread)
+{
+    int64_t now_us = clock_mono_us();
+    for (size_t i = 0; i < thread->deadline_count; i++) {
+        struct list *waiting = &thread->deadlines[i].waiting;
+        while (!list_is_empty(waiting)) {
+            struct delivery *delivery = LIST_ENTRY(waiting->next, struct delivery, link);
+            if (delivery->deadline_mono_us > now_us)
+                break;
+            h2o_req_t *req = end_waiting(thread, delivery); /* the lanes still have the delivery */
+            if (!req)
+                continue;
+            count_answer(thread, delivery->source, 503);
+            LOG_RATE_LIMITED(LOG_WARNING, "http", "no commit within the deadline",
+                             log_text("source", delivery->source->name));
+            answer_problem_retry(req, 503, "not committed in time; send it again",
+                                 RETRY_OVERLOAD_S);
+        }
+    }
+}
+
+/* ---- POST /in/{source} ----------------------------------------------------------------------- */
+
+/* A verified request becomes a delivery with its events, or with one body for the quarantine. */
+static void take_delivery(struct http_thread *thread, h2o_req_t *req,
+                          const struct config_source *source, const struct oh_request *request,
+                          struct oh_arena *arena)
+{
+    const struct config *config = thread->http->config;
+    struct oh_extraction extraction = {.count = 0};
+    struct oh_error why = {.line = 0};
+    int64_t now_us = clock_wall_us();
+    struct delivery *delivery = delivery_new(arena, source, request, now_us, clock_mono_us());
+    enum oh_status status = OH_NO_MEMORY;
+    if (delivery)
+        status = oh_extract(source->recipe, source->mapping, &delivery->request, now_us,
+                            config->queue.events, arena, &extraction, &why);
+    if (status == OH_OK && extraction.count == 0) {
+        oh_arena_free(arena);
+        count_answer(thread, source, 200);
+        answer_nothing(req);
+        return;
+    }
+    if (status == OH_OK) {
+        status = delivery_take_events(delivery, &extraction);
+    } else if (status == OH_UNREADABLE) {
+        /* Verified, so it is the provider's: a 4xx would make it switch the endpoint off. */
+        metrics_count_reject(thread->shard, source->number, METRIC_REASON_UNREADABLE);
+        status = delivery_take_unreadable(delivery, why.text);
+    }
+    if (status != OH_OK) {
+        oh_arena_free(arena);
+        refuse_admission(thread, req, source,
+                         status == OH_TOO_MANY ? ADMISSION_TOO_LARGE : ADMISSION_FULL);
+        return;
+    }
+    lend_delivery(thread, req, delivery);
+}
+
+static size_t collect_headers(const h2o_req_t *req, struct oh_header *headers, size_t *bytes)
+{
+    size_t count = req->headers.size < HEADERS_MAX ? req->headers.size : HEADERS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const h2o_header_t *header = &req->headers.entries[i];
+        headers[i].name = slice_of_iovec(*header->name);
+        headers[i].value = slice_of_iovec(header->value);
+        *bytes += headers[i].name.len + headers[i].value.len + sizeof(headers[i]);
+    }
+    return count;
+}
+
+/* What the provider was given: the configured public URL and the path as it came. */
+static struct oh_slice request_url(const struct config *config, h2o_req_t *req)
+{
+    if (!config->listen.public_url)
+        return slice_of_iovec(req->input.path);
+    size_t base_len = strlen(config->listen.public_url);
+    char *url = h2o_mem_alloc_pool(&req->pool, base_len + req->input.path.len);
+    memcpy(url, config->listen.public_url, base_len);
+    memcpy(url + base_len, req->input.path.base, req->input.path.len);
+    return slice_of(url, base_len + req->input.path.len);
+}
+
+static void on_delivery(struct http_thread *thread, h2o_req_t *req,
+                        const struct config_source *source)
+{
+    static const enum metric_reason reasons[] = {
+        [OH_SIGNATURE_MISSING] = METRIC_REASON_SIGNATURE_MISSING,
+        [OH_SIGNATURE_WRONG] = METRIC_REASON_SIGNATURE_WRONG,
+        [OH_STALE] = METRIC_REASON_STALE,
+    };
+    const struct config *config = thread->http->config;
+    struct oh_header headers[HEADERS_MAX];
+    struct in6_addr client;
+    size_t header_bytes = 0;
+
+    if (source->allow.count > 0 && (!client_address(config, req, &client) ||
+                                    !config_networks_contain(&source->allow, &client))) {
+        refuse(thread, req, source, METRIC_REASON_NOT_ALLOWED, "address not allowed");
+        return;
+    }
+    struct oh_request request = {
+        .method = slice_of_iovec(req->input.method),
+        .url = request_url(config, req),
+        .headers = headers,
+        .header_count = collect_headers(req, headers, &header_bytes),
+        .body = slice_of_iovec(req->entity),
+    };
+    size_t first_bytes = request.body.len + header_bytes + ARENA_EXTRA;
+    struct oh_arena *arena =
+        oh_arena_new(first_bytes, first_bytes * 4 + (size_t)config->queue.events * EVENT_BYTES);
+    struct oh_verify_result result = {.because = "out of memory"};
+    enum oh_verdict verdict = OH_SIGNATURE_WRONG;
+    if (arena)
+        verdict = oh_verify(source->recipe, source->keyring, &request, clock_wall_us() / 1000,
+                            source->tolerance_s, arena, &result);
+    if (verdict != OH_ACCEPTED) {
+        oh_arena_free(arena);
+        refuse(thread, req, source, reasons[verdict], result.because);
+        return;
+    }
+    if (!take_token(&thread->http->buckets[source->number], source)) {
+        oh_arena_free(arena);
+        metrics_count_reject(thread->shard, source->number, METRIC_REASON_TOO_FAST);
+        count_answer(thread, source, 429);
+        answer_problem_retry(req, 429, "faster than this source's rate_limit", 1);
+        return;
+    }
+    take_delivery(thread, req, source, &request, arena);
+}
+
+/* ---- routes ---------------------------------------------------------------------------------- */
+
+static void on_in(struct http_thread *thread, h2o_req_t *req, struct oh_slice rest)
+{
+    const struct config_source *source = config_find_source(thread->http->config, rest);
+    if (!source) {
+        answer_problem(req, 404, "no such source");
+        return;
+    }
+    if (!h2o_memis(req->method.base, req->method.len, H2O_STRLIT("POST"))) {
+        count_answer(thread, source, 405);
+        answer_method_not_allowed(req, "POST");
+        return;
+    }
+    on_delivery(thread, req, source);
+}
+
+static bool is_get(const h2o_req_t *req)
+{
+    return h2o_memis(req->method.base, req->method.len, H2O_STRLIT("GET")) ||
+           h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
+}
+
+static void on_livez(struct http_thread *thread, h2o_req_t *req, struct oh_slice rest)
+{
+    (void)thread;
+    (void)rest;
+    if (is_get(req))
+        answer_text(req, 200, "alive\n");
+    else
+        answer_method_not_allowed(req, "GET, HEAD");
+}
+
+static void on_readyz(struct http_thread *thread, h2o_req_t *req, struct oh_slice rest)
+{
+    const struct http_hooks *hooks = &thread->http->hooks;
+    const char *part = "shutting down";
+    (void)rest;
+    if (!is_get(req)) {
+        answer_method_not_allowed(req, "GET, HEAD");
+    } else if (atomic_load(&thread->http->phase) == HTTP_SERVING &&
+               hooks->is_ready(hooks->context, &part)) {
+        answer_text(req, 200, "ready\n");
+    } else {
+        char detail[128];
+        snprintf(detail, sizeof(detail), "not ready: %s", part);
+        answer_problem_retry(req, 503, detail, RETRY_DATABASE_S);
+    }
+}
+
+struct route {
+    const char *path;
+    bool is_prefix; /* what follows goes to the handler */
+    void (*on_request)(struct http_thread *thread, h2o_req_t *req, struct oh_slice rest);
+};
+
+static const struct route routes[] = {
+    {"/in/", true, on_in},
+    {"/livez", false, on_livez},
+    {"/readyz", false, on_readyz},
+};
+
+int http_on_request(h2o_handler_t *handler, h2o_req_t *req)
+{
+    (void)handler;
+    struct http_thread *thread = thread_of(req);
+    h2o_socket_t *socket = req->conn->callbacks->get_socket(req->conn);
+    if (!head_is_unambiguous(socket->input->bytes, socket->input->size)) {
+        req->http1_is_persistent = 0;
+        answer_problem(req, 400, "the request frames its body in more than one way");
+        return 0;
+    }
+    struct oh_slice path = slice_of_iovec(req->path_normalized);
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        struct oh_slice prefix = slice_of_text(routes[i].path);
+        if (routes[i].is_prefix ? !slice_has_prefix(path, prefix) : !slice_equals(path, prefix))
+            continue;
+        routes[i].on_request(thread, req, slice_of(path.data + prefix.len, path.len - prefix.len));
+        return 0;
+    }
+    answer_problem(req, 404, "no such path");
+    return 0;
+}
