@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wiring. Start: metrics, lanes, http, admin, upkeep. Stop, so that nothing accepted is lost: http
+ * takes no more and waits for its deliveries, then the lanes end, then the threads that answered.
+ */
+#include "app/app.h"
+
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "http/http.h"
+#include "lane/lane.h"
+#include "log/log.h"
+#include "upkeep/upkeep.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    DRAIN_MS = 8000, /* for what is in flight; the rest of the 10 s is for the threads to end */
+    LANES_MS = 1000,
+    READY_POLL_MS = 50,
+};
+
+struct app {
+    const struct config *config;
+    struct metrics *metrics;
+    struct lanes *lanes;
+    struct http *http;
+    struct admin *admin;
+    struct upkeep *upkeep;
+};
+
+/* ---- what the rooms know of each other ------------------------------------------------------- */
+
+static void on_decided(void *context, struct delivery *decided)
+{
+    struct app *app = context;
+    http_on_decided(app->http, decided);
+}
+
+static enum admission_verdict submit(void *context, struct delivery *delivery)
+{
+    struct app *app = context;
+    return lanes_submit(app->lanes, delivery);
+}
+
+static bool is_ready(void *context, const char **part)
+{
+    struct app *app = context;
+    struct lanes_state state;
+    lanes_get_state(app->lanes, &state);
+    *part = "database";
+    return state.connected == state.total;
+}
+
+static void get_state(void *context, struct admin_state *state)
+{
+    struct app *app = context;
+    struct lanes_state lanes;
+    lanes_get_state(app->lanes, &lanes);
+    memset(state, 0, sizeof(*state));
+    state->ready = is_ready(app, &state->not_ready);
+    if (state->ready)
+        state->not_ready = NULL;
+    state->lanes_total = lanes.total;
+    state->lanes_connected = lanes.connected;
+    state->lanes_idle = lanes.idle;
+    state->lanes_waiting = lanes.waiting;
+    snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
+    state->gauges.queue_events = http_queued_events(app->http);
+    state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
+    state->gauges.database_up = lanes.connected > 0;
+    state->gauges.counter_drift = -1;
+    state->gauges.connections = http_connections(app->http);
+}
+
+/* ---- start and stop -------------------------------------------------------------------------- */
+
+static enum oh_status start_metrics(struct app *app, struct oh_error *err)
+{
+    const struct config *config = app->config;
+    const char **names = calloc(config->source_count + 1, sizeof(*names));
+    if (!names)
+        return oh_fail(err, OH_NO_MEMORY, "no memory for metrics");
+    for (size_t i = 0; i < config->source_count; i++)
+        names[i] = config->sources[i].name;
+    app->metrics = metrics_new(names, (uint32_t)config->source_count,
+                               config->database.lanes + (uint32_t)config->threads);
+    free(names);
+    return app->metrics ? OH_OK : oh_fail(err, OH_NO_MEMORY, "no memory for metrics");
+}
+
+static enum oh_status start(struct app *app, struct oh_error *err)
+{
+    const struct config *config = app->config;
+    const struct http_hooks http_hooks = {.context = app, .submit = submit, .is_ready = is_ready};
+    const struct admin_hooks admin_hooks = {.context = app, .get_state = get_state};
+    enum oh_status status = start_metrics(app, err);
+    if (status == OH_OK)
+        status = lanes_start(config, app->metrics, 0, on_decided, app, &app->lanes, err);
+    if (status == OH_OK)
+        status =
+            http_start(config, app->metrics, config->database.lanes, &http_hooks, &app->http, err);
+    if (status == OH_OK && config->admin.listen.host)
+        status = admin_start(config, app->metrics, &admin_hooks, &app->admin, err);
+    if (status == OH_OK)
+        status = upkeep_start(config, &app->upkeep, err);
+    return status;
+}
+
+static void stop(struct app *app)
+{
+    http_drain(app->http, clock_mono_us() + DRAIN_MS * 1000LL);
+    lanes_stop(app->lanes, clock_mono_us() + LANES_MS * 1000LL);
+    http_stop(app->http);
+    if (app->admin)
+        admin_stop(app->admin);
+    upkeep_stop(app->upkeep);
+    lanes_free(app->lanes);
+    metrics_free(app->metrics);
+}
+
+static void wait_for_signal(struct app *app, const sigset_t *signals)
+{
+    const struct timespec poll = {.tv_nsec = READY_POLL_MS * 1000000};
+    bool was_ready = false;
+    const char *part;
+    for (;;) {
+        int number = was_ready ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &poll);
+        if (number == SIGTERM || number == SIGINT) {
+            LOG_LINE(LOG_INFO, "app", "stopping", log_text("signal", strsignal(number)));
+            return;
+        }
+        if (number == SIGHUP)
+            LOG_LINE(LOG_INFO, "app", "SIGHUP is ignored: restart to read the configuration again",
+                     log_text("signal", "SIGHUP"));
+        if (!was_ready && is_ready(app, &part)) {
+            was_ready = true;
+            puts("ready");
+            fflush(stdout);
+        }
+    }
+}
+
+enum oh_status app_run(const struct config *config, struct oh_error *err)
+{
+    /* Static: libh2o's loops cannot be destroyed and stay reachable from here until the process
+     * ends. */
+    static struct app app;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals,
+                    NULL); /* before the first thread, so that all inherit it */
+    signal(SIGPIPE, SIG_IGN);
+
+    app.config = config;
+    enum oh_status status = start(&app, err);
+    if (status != OH_OK)
+        return status;
+    uint16_t https = http_port_of_https(app.http), http = http_port_of_http(app.http);
+    uint16_t admin = app.admin ? admin_port(app.admin) : 0;
+    LOG_LINE(LOG_INFO, "app", "listening", log_int("https", https), log_int("http", http),
+             log_int("admin", admin), log_int("lanes", config->database.lanes),
+             log_int("sources", (int64_t)config->source_count));
+    printf("listening https=%u http=%u admin=%u\n", https, http, admin);
+    fflush(stdout);
+    wait_for_signal(&app, &signals);
+    stop(&app);
+    LOG_LINE(LOG_INFO, "app", "stopped", log_bool("clean", true));
+    return OH_OK;
+}
