@@ -43,6 +43,13 @@ static struct oh_slice slice_of_iovec(h2o_iovec_t iovec)
 
 /* ---- who is asking --------------------------------------------------------------------------- */
 
+static void map_ipv4(const struct in_addr *from, struct in6_addr *to)
+{
+    memset(to, 0, sizeof(*to));
+    to->s6_addr[10] = to->s6_addr[11] = 0xff;
+    memcpy(&to->s6_addr[12], from, 4);
+}
+
 static bool address_of_sockaddr(const struct sockaddr *from, struct in6_addr *to)
 {
     if (from->sa_family == AF_INET6) {
@@ -51,9 +58,7 @@ static bool address_of_sockaddr(const struct sockaddr *from, struct in6_addr *to
     }
     if (from->sa_family != AF_INET)
         return false;
-    memset(to, 0, sizeof(*to));
-    to->s6_addr[10] = to->s6_addr[11] = 0xff;
-    memcpy(&to->s6_addr[12], &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+    map_ipv4(&((const struct sockaddr_in *)(const void *)from)->sin_addr, to);
     return true;
 }
 
@@ -68,10 +73,11 @@ static bool address_of_text(struct oh_slice text, struct in6_addr *to)
         return false;
     memcpy(name, text.data, text.len);
     name[text.len] = '\0';
-    struct sockaddr_in four = {.sin_family = AF_INET};
-    if (inet_pton(AF_INET, name, &four.sin_addr) == 1)
-        return address_of_sockaddr((const struct sockaddr *)(const void *)&four, to);
-    return inet_pton(AF_INET6, name, to) == 1;
+    struct in_addr four;
+    if (inet_pton(AF_INET, name, &four) != 1)
+        return inet_pton(AF_INET6, name, to) == 1;
+    map_ipv4(&four, to);
+    return true;
 }
 
 /* The client's address: the peer's, or behind a trusted proxy the last address in X-Forwarded-For
