@@ -30,6 +30,8 @@ static const struct sqlstate_row rows[] = {
     {"54001", STORE_POISON},      /* nesting beyond the server's stack */
     {"23502", STORE_POISON},      /* not null */
     {"23514", STORE_POISON},      /* check; without a month see below */
+    {"23", STORE_REFUSED},        /* foreign keys and the like that users add to our tables */
+    {"P0", STORE_REFUSED},        /* RAISE in a trigger of the user's own, at the commit perhaps */
     {"53", STORE_STOP_INTAKE},    /* out of disk, memory, connections */
     {"58030", STORE_STOP_INTAKE}, /* I/O error */
     {"XX", STORE_STOP_INTAKE},    /* internal error, corruption: never retried blindly */
