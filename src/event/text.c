@@ -9,7 +9,7 @@
 
 /* The first byte at or after `at` that is not ASCII, or `end`. Eight bytes a step: nearly all of
  * what providers send is ASCII. */
-static const unsigned char *skip_ascii(const unsigned char *at, const unsigned char *end)
+static const char *skip_ascii(const char *at, const char *end)
 {
     uint64_t eight;
     while ((size_t)(end - at) >= sizeof(eight)) {
@@ -18,7 +18,7 @@ static const unsigned char *skip_ascii(const unsigned char *at, const unsigned c
             break;
         at += sizeof(eight);
     }
-    while (at < end && *at < 0x80)
+    while (at < end && (unsigned char)*at < 0x80)
         at++;
     return at;
 }
@@ -27,9 +27,9 @@ bool text_is_utf8(struct oh_slice text)
 {
     if (text.len == 0)
         return true;
-    const unsigned char *at = (const unsigned char *)text.data, *end = at + text.len;
+    const char *at = text.data, *end = at + text.len;
     while ((at = skip_ascii(at, end)) < end) {
-        size_t length = utf8_length((const char *)at, (size_t)(end - at));
+        size_t length = utf8_length(at, (size_t)(end - at));
         if (length == 0)
             return false;
         at += length;
