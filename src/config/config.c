@@ -182,6 +182,8 @@ void config_mistakes_free(struct config_mistakes *mistakes)
 
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes)
 {
+    if (mistakes->count == 0) /* nothing is wrong with the file, but it could not be loaded */
+        fprintf(stderr, "%s: out of memory\n", path);
     for (size_t i = 0; i < mistakes->count; i++) {
         const struct config_mistake *m = &mistakes->items[i];
         if (m->line)

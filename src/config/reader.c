@@ -4,6 +4,7 @@
  * `[${A}, b]` is how people write it, but `{` cannot stand in a plain scalar of YAML's flow style.
  * So before parsing, the braces of every `${NAME}` are masked by two private-use characters, and
  * variables are put in scalar by scalar afterwards: what the environment holds is never parsed. */
+#include "base/utf8.h"
 #include "config/loader.h"
 
 #include <errno.h>
@@ -79,29 +80,14 @@ void loader_mistake(struct loader *loader, int line, const char *format, ...)
 
 /* ---- bytes --------------------------------------------------------------------------------- */
 
-/* Length of the UTF-8 character at `s` (RFC 3629), 0 when it is none that text may hold. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-    if (s[0] < 0x80)
-        return s[0] >= 0x20 || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return overlong || beyond ? 0 : n;
-}
-
 /* libfyaml takes bytes that are not UTF-8 for the end of the file, so they are refused here. */
 static bool text_is_clean(struct loader *loader, const char *text, size_t len)
 {
     int line = 1;
     for (size_t i = 0; i < len;) {
-        size_t n = utf8_length((const unsigned char *)text + i, len - i);
-        if (n == 0) {
+        size_t n = utf8_length(text + i, len - i);
+        bool control = (unsigned char)text[i] < ' ' && !strchr("\t\r\n", text[i]);
+        if (n == 0 || control || text[i] == 0) {
             loader_mistake(loader, line,
                            "a byte that is no text (UTF-8 without control characters)");
             return false;
