@@ -97,7 +97,7 @@ static void load_file(struct loader *loader)
     options_set_defaults(loader, IN_CONFIG, config);
     if (!loader_open(loader, config->path))
         return;
-    options_read(loader, IN_CONFIG, fy_document_root(loader->document), 1, config, loader->lines);
+    options_read(loader, IN_CONFIG, loader->yaml.root, 1, config, loader->lines);
     check_listeners(loader);
     check_times(loader);
     check_sizes(loader);
