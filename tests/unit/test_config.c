@@ -67,6 +67,24 @@ static bool has_mistake(const struct config_mistakes *mistakes, int line, const 
     "listen: {http: \"127.0.0.1:0\", public_url: \"https://h.example\"}\n" \
     "database: {url: \"postgresql://gateway@/x\"}\n"
 
+/* A recipe in block style, 15 lines: what signs, and `more` on the last but one. */
+#define OWN(message, more)                                                    \
+    "  - provider: own\n"                                                     \
+    "    title: Own\n"                                                        \
+    "    confidence: high\n"                                                  \
+    "    proof: unconfirmed\n"                                                \
+    "    id_scope: source\n"                                                  \
+    "    ack_budget: unknown\n"                                               \
+    "    retries: {schedule: none, horizon: unknown, signed_anew: false}\n"   \
+    "    schemes:\n"                                                          \
+    "      - id: own\n"                                                       \
+    "        algorithm: hmac-sha256\n"                                        \
+    "        key: utf8\n"                                                     \
+    "        signature: {in: header, name: x, parse: plain, encoding: hex}\n" \
+    "        message: [" message "]\n"                                        \
+    "    " more "\n"                                                          \
+    "    events: {id: /id}\n"
+
 /* The configuration of CONTRACT.md, to the letter. */
 static const char contract[] =
     "listen:\n"
@@ -243,7 +261,8 @@ static void load_takes_recipes_of_the_file(void **state)
         "  \"proof\": \"unconfirmed\", \"id_scope\": \"source\", \"ack_budget\": \"10s\",\n"
         "  \"retries\": {\"schedule\": \"none\", \"horizon\": \"unknown\", \"signed_anew\": "
         "false},\n"
-        "  \"schemes\": [{\"id\": \"own\", \"algorithm\": \"hmac-sha256\", \"signature\": "
+        "  \"schemes\": [{\"id\": \"own\", \"algorithm\": \"hmac-sha256\", \"key\": \"utf8\", "
+        "\"signature\": "
         "{\"in\":\n"
         "    \"header\", \"name\": \"x\", \"parse\": \"plain\", \"encoding\": \"hex\"},\n"
         "    \"message\": [\"body\"]}], \"events\": {\"id\": \"/id\"}}]}\n");
@@ -300,23 +319,6 @@ static void find_source_tells_a_thousand_names_apart(void **state)
 
 #define SOURCE(text) BASE "sources:\n  - {name: a, " text "}\n"
 #define HMAC(text)   SOURCE("provider: hmac, header: X, secrets: [x], " text)
-
-/* A recipe in block style, 14 lines: what signs, and `more` on the last but one. */
-#define OWN(message, more)                                                    \
-    "  - provider: own\n"                                                     \
-    "    title: Own\n"                                                        \
-    "    confidence: high\n"                                                  \
-    "    proof: unconfirmed\n"                                                \
-    "    id_scope: source\n"                                                  \
-    "    ack_budget: unknown\n"                                               \
-    "    retries: {schedule: none, horizon: unknown, signed_anew: false}\n"   \
-    "    schemes:\n"                                                          \
-    "      - id: own\n"                                                       \
-    "        algorithm: hmac-sha256\n"                                        \
-    "        signature: {in: header, name: x, parse: plain, encoding: hex}\n" \
-    "        message: [" message "]\n"                                        \
-    "    " more "\n"                                                          \
-    "    events: {id: /id}\n"
 
 static const struct {
     const char *text;
@@ -421,15 +423,12 @@ static const struct {
     {BASE "sources:\n  - {name: a, provider: stripe, secrets: [x], dedup_scope: eu}\n"
           "  - {name: b, provider: github, secrets: [x], dedup_scope: eu}\n",
      5, "the source on line 4 shares it"},
-    {"listen: {http: \"a:0\"}\ndatabase: {url: \"postgresql:///x\"}\nproviders:\n" OWN(
-         "url, body", "") "sources:\n  - {name: a, provider: own, secrets: [x]}\n",
-     19, "signs the URL: listen.public_url is missing"},
     /* recipes: the lines of the file, wherever the entry stands */
     {BASE "providers: x\n", 3, "providers must be a list"},
-    {BASE "providers:\n" OWN("body", "nonsense: 1"), 16, "nonsense"},
+    {BASE "providers:\n" OWN("body", "nonsense: 1"), 17, "nonsense"},
     {BASE "providers:\n" OWN("body", "") "  # next\n\n" OWN("body",
                                                             "nonsense: 1") "batch: {events: 5}\n",
-     32, "nonsense"},
+     34, "nonsense"},
     {BASE "providers:\n\n  # a comment\n  -\n    nonsense: 1\nbatch: {events: 5}\n", 7, ""},
     {BASE "providers: [{nonsense: 1}]\n", 3, ""},
 };
