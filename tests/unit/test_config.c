@@ -24,7 +24,7 @@ struct loaded {
 
 static void load_text(struct loaded *l, const char *text)
 {
-    strcpy(l->path, "/tmp/oncehook-test-config-XXXXXX");
+    snprintf(l->path, sizeof(l->path), "%s", "/tmp/oncehook-test-config-XXXXXX");
     int fd = mkstemp(l->path);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
