@@ -13,8 +13,12 @@ bool cli_database_find(const struct cli_database_options *options, bool owner,
         return false;
     }
     if (options->config) {
-        fprintf(stderr, "oncehook: -c is being built; use --database\n");
-        return false;
+        struct config_mistakes mistakes;
+        if (config_load(options->config, &out->config, &mistakes) != OH_OK) {
+            config_mistakes_print(options->config, &mistakes);
+            config_mistakes_free(&mistakes);
+            return false;
+        }
         if (!out->url)
             out->url = owner ? out->config->database.owner_url : out->config->database.url;
         if (!out->schema)
@@ -33,5 +37,6 @@ bool cli_database_find(const struct cli_database_options *options, bool owner,
 
 void cli_database_release(struct cli_database *database)
 {
+    config_free(database->config);
     *database = (struct cli_database){0};
 }
