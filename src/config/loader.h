@@ -9,9 +9,10 @@
 
 #include "config/config.h"
 
-#include "recipe/yaml.h"
+#include <libfyaml.h>
 
 enum {
+    CONFIG_FILE_BYTES_MAX = 1 << 20,
     CONFIG_SECRET_BYTES_MAX = 64 << 10, /* of one secret, given or in a file */
     CONFIG_SECRETS_MAX = 64,            /* of one source */
     CONFIG_SOURCES_MAX = 4096,
@@ -30,7 +31,9 @@ struct loader {
     char *directory; /* of the file, with a slash at its end; empty = the working directory */
     char *text;      /* the file, variables masked (reader.c) */
     size_t len;
-    struct yaml yaml;
+    struct fy_diag *diag;
+    struct fy_parser *parser;
+    struct fy_document *document;
     struct config *config;
     struct config_mistakes *mistakes;
     int lines[CONFIG_OPTIONS_MAX]; /* where each option outside sources stands, 0 = nowhere */
@@ -63,6 +66,10 @@ struct source_form {
 bool loader_open(struct loader *loader, const char *path);
 void loader_close(struct loader *loader);
 
+/* Puts the braces of `${NAME}` back, in place, NUL-terminated: loader->text and what libfyaml makes of
+ * it hold two private-use characters in their place. */
+void loader_unmask(char *text, size_t *len);
+
 /* Adds one mistake; line 0 = about the whole file. */
 void loader_mistake(struct loader *loader, int line, const char *format, ...) OH_PRINTF(3, 4);
 
@@ -82,6 +89,12 @@ struct value {
 bool value_read(struct loader *loader, const char *name, struct fy_node *node, int line,
                 struct value *value);
 void value_free(struct value *value);
+
+/* What an alias stands for; any other node itself. */
+struct fy_node *node_follow(struct fy_node *node);
+
+/* The line of the first scalar in `node`, or `otherwise`. */
+int node_line(struct fy_node *node, int otherwise);
 
 /* The text of entry `index` of loader->recipes as a YAML document of its own whose lines have the
  * numbers they have in the file (in flow style: emitted anew, from the entry's line). malloc'd. */

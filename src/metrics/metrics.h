@@ -27,7 +27,8 @@
     X(UNREADABLE, "unreadable")               \
     X(TOO_FAST, "too_fast")
 
-/* Statuses of oncehook_deliveries_total{source,status}. Beside them "other": a recipe's answer. */
+/* Statuses of oncehook_deliveries_total{source,status}. Beside them "other": a recipe's own answer.
+ */
 #define METRIC_STATUSES(X) \
     X(200, "200")          \
     X(202, "202")          \
