@@ -385,7 +385,6 @@ enum oh_status http_start(const struct config *config, struct metrics *metrics,
         struct http_thread *thread = &http->threads[i];
         if (pthread_create(&thread->thread, NULL, run_thread, thread) != 0)
             return oh_fail(err, OH_SYSTEM, "http thread %u could not be started", i);
-        thread->has_thread = true;
     }
     return OH_OK;
 }

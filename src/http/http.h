@@ -21,8 +21,9 @@ struct http_hooks {
     bool (*is_ready)(void *context, const char **part);
 };
 
-/* Binds the configured listeners and starts the threads. first_shard: metrics shard of thread 0. *out is
- * set before the first thread runs. After an error the process must end: what was bound stays so. */
+/* Binds the configured listeners and starts the threads. first_shard: metrics shard of thread 0.
+ * *out is set before the first thread runs. After an error the process must end: what was bound
+ * stays so. */
 enum oh_status http_start(const struct config *config, struct metrics *metrics,
                           uint32_t first_shard, const struct http_hooks *hooks, struct http **out,
                           struct oh_error *err) OH_MUST_CHECK;
@@ -44,8 +45,8 @@ uint64_t http_queued_events(const struct http *http);
  * the deadline (monotonic µs). */
 void http_drain(struct http *http, int64_t deadline_mono_us);
 
-/* Ends the threads. No delivery may be on its way any more. libh2o's loops cannot be destroyed:
- * keep `http` reachable until the process ends. */
+/* Closes all connections and parks the threads. No delivery may be on its way any more. libh2o's
+ * loops cannot be destroyed: keep `http` reachable until the process ends. */
 void http_stop(struct http *http);
 
 #endif

@@ -40,7 +40,6 @@ struct http_thread {
     struct http *http;
     uint32_t number;
     pthread_t thread;
-    bool has_thread;
     h2o_context_t context;
     struct metrics_shard *shard;
     struct http_listener listeners[HTTP_LISTENERS_MAX];
@@ -58,6 +57,7 @@ struct http_thread {
     _Atomic uint32_t lent;             /* deliveries that the lanes have */
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
+    _Atomic bool is_parked;            /* done, and waiting for the end of the process */
 };
 
 /* A source's token bucket; any http thread. */
