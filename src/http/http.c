@@ -161,7 +161,7 @@ static void shut_connections(struct http_thread *thread)
                  SHUT_RDWR);
 }
 
-static void *run_thread(void *argument)
+static _Noreturn void *run_thread(void *argument)
 {
     struct http_thread *thread = argument;
     struct http *http = thread->http;
@@ -190,8 +190,13 @@ static void *run_thread(void *argument)
         }
         if (phase == HTTP_STOPPING &&
             (thread->connection_count == 0 || clock_mono_us() > close_deadline_us))
-            return NULL;
+            break;
     }
+    /* libh2o keeps free lists in thread-local storage that nobody can free: the thread waits for
+     * the end of the process, so that they do not look lost. */
+    atomic_store(&thread->is_parked, true);
+    for (;;)
+        pause();
 }
 
 /* ---- listening ------------------------------------------------------------------------------- */
@@ -442,8 +447,8 @@ void http_stop(struct http *http)
 {
     atomic_store(&http->phase, HTTP_STOPPING);
     for (uint32_t i = 0; i < http->thread_count; i++)
-        if (http->threads[i].has_thread)
-            pthread_join(http->threads[i].thread, NULL);
+        while (!atomic_load(&http->threads[i].is_parked))
+            sleep_ms(1);
     /* Event loops of 2.2 cannot be destroyed (h2o issue 1609); the process ends next, and the
      * caller keeps `http` reachable. */
 }
