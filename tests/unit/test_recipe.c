@@ -28,8 +28,8 @@ static const char *const whole[] = {
     "    algorithm: hmac-sha512",              /* 10 */
     "    key: utf8",                           /* 11 */
     "    signature: {in: header, name: [X-Acme, Y-Acme], parse: kv, separator: ';', key: h1, "
-    "encoding: base64}",              /* 12 */
-    "    message: [method-less, ts]", /* 13, replaced below */
+    "encoding: base64}",                                                         /* 12 */
+    "    message: [ts, 'lit::', body]",                                          /* 13 */
     "    timestamp: {in: sigfield, name: ts, unit: ms, past: 5m, future: none}", /* 14 */
     "events:",                                                                   /* 15 */
     "  id: [/id, body:/id, header:X-Id]",                                        /* 16 */
@@ -48,15 +48,13 @@ enum { LINES = sizeof(whole) / sizeof(whole[0]) };
 /* The file with line `number` replaced (0 = none); freed by the caller. */
 static char *file_with(int number, const char *instead)
 {
-    char *text = calloc(1, 16384);
-    assert_non_null(text);
-    for (int i = 1; i <= LINES; i++) {
-        const char *line = i == number ? instead
-                           : i == 13   ? "    message: [ts, 'lit::', body]"
-                                       : whole[i - 1];
-        strcat(text, line);
-        strcat(text, "\n");
-    }
+    char *text = NULL;
+    size_t len = 0;
+    FILE *file = open_memstream(&text, &len);
+    assert_non_null(file);
+    for (int i = 1; i <= LINES; i++)
+        fprintf(file, "%s\n", i == number ? instead : whole[i - 1]);
+    assert_int_equal(fclose(file), 0);
     return text;
 }
 

@@ -1,0 +1,250 @@
+"""`oncehook verify` and `oncehook providers`: the recorded requests of each provider agree, and no
+request that was accepted stays so when one byte of its body, signature or secret changes."""
+
+import base64
+import copy
+import json
+import pathlib
+import re
+
+import pytest
+
+from support.gateway import oncehook
+
+DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
+PROVIDERS = ["github", "sendgrid", "stripe"]
+SIGNATURE_HEADER = {
+    "github": "x-hub-signature-256",
+    "sendgrid": "x-twilio-email-event-webhook-signature",
+    "stripe": "stripe-signature",
+}
+BASE64_SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def vectors(provider):
+    return json.loads((DATA / f"vectors-{provider}.json").read_text())
+
+
+def run(tmp_path, requests, *options):
+    """(exit code, {id: (verdict, reason, ok)}, last line) of `oncehook verify`."""
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps(requests))
+    done = oncehook("verify", *options, path, check=False)
+    *lines, last = done.stdout.splitlines()
+    rows = [line.split("\t") for line in lines]
+    assert [row[0] for row in rows] == [request["id"] for request in requests]
+    return done.returncode, {row[0]: tuple(row[1:]) for row in rows}, last
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_recorded_requests_agree(tmp_path, provider):
+    requests = vectors(provider)
+    code, rows, last = run(tmp_path, requests)
+    assert last == f"{len(requests)} requests, 0 mismatches"
+    assert code == 0
+    for request in requests:
+        verdict, reason, ok = rows[request["id"]]
+        assert (verdict, ok) == (request["expect"], "ok")
+        assert (reason == "-") == (verdict == "accept")
+        assert reason in {"-", "signature_missing", "signature_wrong", "stale"}
+
+
+def test_reasons_are_those_of_the_metrics(tmp_path):
+    wanted = {
+        "gen-stripe-stale": "stale",
+        "gen-stripe-tampered-body": "signature_wrong",
+        "gen-stripe-empty-signature": "signature_missing",
+        "gen-stripe-empty-secret": "signature_wrong",
+        "gen-sendgrid-missing-timestamp": "signature_missing",
+        "gen-github-upper-hex": "signature_wrong",
+    }
+    requests = [r for p in PROVIDERS for r in vectors(p) if r["id"] in wanted]
+    _, rows, _ = run(tmp_path, requests)
+    assert {id: row[1] for id, row in rows.items()} == wanted
+
+
+def body_of(request):
+    if "body" in request:
+        return request["body"].encode()
+    return base64.b64decode(request["body_base64"])
+
+
+def with_body(request, body):
+    changed = copy.deepcopy(request)
+    changed.pop("body", None)
+    changed["body_base64"] = base64.b64encode(body).decode()
+    return changed
+
+
+def altered_bodies(request, rng):
+    """Each byte changed; of long bodies some; one more, one less, and none."""
+    body = body_of(request)
+    for at in rng.sample(range(len(body)), min(len(body), 60)):
+        changed = bytearray(body)
+        changed[at] ^= 1 << rng.randrange(8)
+        yield f"body byte {at}", with_body(request, bytes(changed))
+    yield "body byte more", with_body(request, body + b"\n")
+    yield "body byte less", with_body(request, body[:-1])
+    if len(body) > 1:
+        yield "body gone", with_body(request, b"")
+
+
+def altered_signatures(request, rng):
+    """Each character of the signature's header changed."""
+    name = next(n for n in request["headers"] if n.lower() == SIGNATURE_HEADER[request["provider"]])
+    value = request["headers"][name]
+    # A signature of zeros, which no secret gave, is ignored beside a right one: it may change.
+    ignored = re.search("v1=0{64},", value)
+    for at, old in enumerate(value):
+        if ignored and ignored.start() <= at < ignored.end():
+            continue
+        changed = copy.deepcopy(request)
+        new = rng.choice([c for c in "0123456789abcdef" + BASE64_SYMBOLS + "=,;" if c != old])
+        changed["headers"][name] = value[:at] + new + value[at + 1:]
+        yield f"signature character {at}", changed
+
+
+def altered_secrets(request):
+    """Each character of each secret that can be the right one changed, in all of them at once."""
+    key = next(k for k in ("secret", "secrets", "public_key") if k in request)
+    values = request[key] if key == "secrets" else [request[key]]
+    for at in range(max(map(len, values))):
+        changed = copy.deepcopy(request)
+        others = [v[:at] + ("B" if v[at:at + 1] != "B" else "C") + v[at + 1:] for v in values]
+        changed[key] = others if key == "secrets" else others[0]
+        yield f"secret character {at}", changed
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_nothing_altered_is_accepted(tmp_path, rng, provider):
+    accepted = [r for r in vectors(provider) if r["expect"] == "accept"]
+    assert accepted
+    requests = []
+    for request in accepted:
+        for kind in (altered_bodies(request, rng), altered_signatures(request, rng),
+                     altered_secrets(request)):
+            for what, changed in kind:
+                changed["id"] = f"{request['id']}: {what}"
+                changed["expect"] = "reject"
+                requests.append(changed)
+    code, rows, last = run(tmp_path, requests)
+    wrong = [id for id, row in rows.items() if row[0] != "reject"]
+    assert wrong == []
+    assert (code, last) == (0, f"{len(requests)} requests, 0 mismatches")
+
+
+def test_mismatch_is_told_and_exits_1(tmp_path):
+    request = next(r for r in vectors("github") if r["expect"] == "accept")
+    request["expect"] = "reject"
+    assert run(tmp_path, [request]) == (
+        1, {request["id"]: ("accept", "-", "MISMATCH")}, "1 requests, 1 mismatches")
+
+
+@pytest.mark.parametrize("expect", ["accept", "reject"])
+def test_provider_without_recipe_is_a_mismatch_whatever_was_expected(tmp_path, expect):
+    request = dict(vectors("github")[0], provider="nobody", scheme="nobody", expect=expect)
+    assert run(tmp_path, [request]) == (
+        1, {request["id"]: ("reject", "-", "MISMATCH")}, "1 requests, 1 mismatches")
+
+
+def test_further_recipe_is_taken_from_a_file(tmp_path):
+    recipe = tmp_path / "acme.yaml"
+    recipe.write_text("""\
+provider: acme
+title: Acme
+confidence: low
+proof: unconfirmed
+id_scope: source
+ack_budget: unknown
+retries: {schedule: not known, horizon: unknown}
+schemes:
+  - id: acme
+    algorithm: hmac-sha256
+    key: utf8
+    signature: {in: header, name: x-hub-signature-256, parse: plain, prefix: "sha256=", encoding: hex}
+    message: [body]
+events: {id: /id}
+""")
+    requests = [dict(r, provider="acme", scheme="acme") for r in vectors("github")]
+    code, _, last = run(tmp_path, requests, "--recipe", recipe)
+    assert (code, last) == (0, f"{len(requests)} requests, 0 mismatches")
+    recipe.write_text(recipe.read_text().replace("hmac-sha256", "hmac-md5"))
+    done = oncehook("verify", "--recipe", recipe, tmp_path / "requests.json", check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{recipe}:10: `algorithm`")
+
+
+BROKEN = [
+    "", "{", "{}", "null", "[1]", '[{"id":1}]', "[[]]",
+    json.dumps([{"id": "a\tb"}]),
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_unreadable_file_exits_2(tmp_path, text):
+    path = tmp_path / "requests.json"
+    path.write_text(text)
+    done = oncehook("verify", path, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert str(path) in done.stderr
+
+
+@pytest.mark.parametrize("change", [
+    {"id": None}, {"provider": None}, {"now": "1766000000"}, {"now": -1}, {"now": 1e300},
+    {"expect": "maybe"}, {"headers": []}, {"headers": {"a": 1}}, {"headers": {"a": [1]}},
+    {"body": None}, {"body": 7}, {"body_base64": "eA=="}, {"headers": {"a": ["b"] * 300}},
+])
+def test_malformed_request_exits_2(tmp_path, change):
+    request = dict(vectors("github")[0], **change)
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps([request]))
+    done = oncehook("verify", path, check=False)
+    assert done.returncode == 2
+    assert "request 1: " in done.stderr
+
+
+def test_usage_errors_exit_2(tmp_path):
+    assert oncehook("verify", check=False).returncode == 2
+    assert oncehook("verify", tmp_path / "missing.json", check=False).returncode == 2
+    assert oncehook("verify", "--nonsense", "a.json", check=False).returncode == 2
+    assert oncehook("verify", "--help").returncode == 0
+
+
+def test_no_secret_is_repeated(tmp_path):
+    requests = [r for p in PROVIDERS for r in vectors(p)]
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps(requests))
+    done = oncehook("verify", "--explain", path)
+    said = done.stdout + done.stderr
+    for request in requests:
+        for secret in [request.get("secret"), request.get("public_key"), *request.get("secrets", [])]:
+            assert not secret or len(secret) < 4 or secret not in said
+    assert "gen-stripe-stale: timestamp outside the window" in done.stderr
+
+
+def test_providers_as_a_table_and_as_json():
+    table = oncehook("providers").stdout.splitlines()
+    assert table[0].split() == ["PROVIDER", "SCHEME", "ALGORITHM", "ID", "SCOPE", "KEY", "GRADE",
+                                "CONFIDENCE", "HANDSHAKE", "RETRIES"]
+    listed = json.loads(oncehook("providers", "--json").stdout)
+    assert [line.split()[:3] for line in table[1:]] == [
+        [p["provider"], p["scheme"], p["algorithm"]] for p in listed]
+    assert {p["provider"] for p in listed} >= set(PROVIDERS)
+    for entry in listed:
+        assert entry["confidence"] in {"low", "medium", "high"}
+        assert entry["id_scope"] in {"source", "provider"}
+        assert entry["key_grade"] in {"id", "composite", "hash"}
+        assert (entry["retry_horizon_s"] is None or entry["retries_signed_anew"]
+                or entry["serve_tolerance_s"] is None
+                or entry["serve_tolerance_s"] >= entry["retry_horizon_s"])
+
+
+def test_one_provider_is_told_in_full():
+    one = json.loads(oncehook("providers", "stripe", "--json").stdout)
+    assert [p["scheme"] for p in one] == ["stripe"]
+    assert one[0]["serve_tolerance_s"] == 300 and one[0]["retries_signed_anew"] is True
+    assert "hmac-sha256" in oncehook("providers", "stripe").stdout
+    missing = oncehook("providers", "nobody", check=False)
+    assert missing.returncode == 1 and "nobody" in missing.stderr
+    assert oncehook("providers", "a", "b", check=False).returncode == 2
