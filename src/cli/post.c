@@ -131,10 +131,14 @@ static void print_quoted(FILE *to, struct oh_slice text)
     putc('\'', to);
 }
 
-/* A body that no argument can hold (NUL, or too long) goes through a pipe. */
+/* A body that no argument can hold, or that copy and paste would change (SendGrid's CRLF), goes
+ * through a pipe. */
 static bool needs_pipe(struct oh_slice body)
 {
-    return body.len > ARGUMENT_BYTES_MAX || (body.len && memchr(body.data, '\0', body.len));
+    for (size_t i = 0; i < body.len; i++)
+        if ((unsigned char)body.data[i] < 0x20)
+            return true;
+    return body.len > ARGUMENT_BYTES_MAX;
 }
 
 static void print_base64(FILE *to, struct oh_slice body)

@@ -189,17 +189,19 @@ static enum oh_status set_at(json_t *event, const struct pointer *pointer, const
                                                                                   : OH_INVALID;
 }
 
-/* Puts `value` where `place` ("/pointer" or "header:NAME") says. */
+/* Puts `value` where `place` ("/pointer", "body:/pointer" or "header:NAME") says. */
 static enum oh_status set_id(json_t *event, const char *place, const char *value,
                              struct oh_arena *arena, struct sample_delivery *delivery,
                              struct oh_error *err)
 {
-    static const char header[] = "header:";
+    static const char header[] = "header:", body[] = "body:";
     if (strncmp(place, header, sizeof(header) - 1) == 0) {
         bool ok =
             add_header(delivery, slice_of_text(place + sizeof(header) - 1), slice_of_text(value));
         return ok ? OH_OK : oh_fail(err, OH_INVALID, "too many headers");
     }
+    if (strncmp(place, body, sizeof(body) - 1) == 0)
+        place += sizeof(body) - 1;
     struct pointer pointer;
     enum oh_status status = pointer_parse(slice_of_text(place), 0, arena, &pointer, err);
     if (status != OH_OK)
@@ -208,23 +210,23 @@ static enum oh_status set_id(json_t *event, const char *place, const char *value
     return status == OH_OK ? OH_OK : oh_fail(err, status, "a sample event has no place %s", place);
 }
 
-static enum oh_status set_ids(const struct oh_recipe *recipe, const struct sample_event *event,
+static enum oh_status set_ids(const struct config_source *source, const struct sample_event *event,
                               struct oh_arena *arena, struct sample_delivery *delivery,
                               struct oh_slice *text, struct oh_error *err)
 {
     if (!event->enrollment_id && !event->instance_id)
         return OH_OK;
     struct oh_recipe_info info;
-    oh_recipe_describe(recipe, &info);
+    oh_recipe_describe(source->recipe, &info);
+    const char *enrollment = source->map_enrollment ? source->map_enrollment : info.map_enrollment;
+    const char *instance = source->map_instance ? source->map_instance : info.map_instance;
     json_t *root = json_loadb(text->data, text->len, 0, NULL);
     enum oh_status status = root ? OH_OK : OH_NO_MEMORY;
     char *dumped = NULL, *copy = NULL;
-    if (status == OH_OK && event->enrollment_id)
-        status = set_id(root, info.map_enrollment ? info.map_enrollment : "/enrollment_id",
-                        event->enrollment_id, arena, delivery, err);
-    if (status == OH_OK && event->instance_id)
-        status = set_id(root, info.map_instance ? info.map_instance : "/instance_id",
-                        event->instance_id, arena, delivery, err);
+    if (status == OH_OK && event->enrollment_id && enrollment)
+        status = set_id(root, enrollment, event->enrollment_id, arena, delivery, err);
+    if (status == OH_OK && event->instance_id && instance)
+        status = set_id(root, instance, event->instance_id, arena, delivery, err);
     if (status == OH_OK)
         dumped = json_dumps(root, JSON_COMPACT);
     if (dumped && (copy = oh_arena_alloc(arena, strlen(dumped) + 1)))
@@ -238,11 +240,11 @@ static enum oh_status set_ids(const struct oh_recipe *recipe, const struct sampl
 
 /* ---- deliveries ------------------------------------------------------------------------------ */
 
-/* "[a,b,c]" of the events' texts. */
+/* "[a,b,c]" of the events' texts, and CRLF, which SendGrid sends and signs. */
 static struct oh_slice join_array(const struct oh_slice *texts, size_t count,
                                   struct oh_arena *arena)
 {
-    size_t len = 1;
+    size_t len = sizeof("[\r\n") - 1;
     for (size_t i = 0; i < count; i++)
         len += texts[i].len + 1;
     char *body = oh_arena_alloc(arena, len + 1), *end = body;
@@ -254,16 +256,16 @@ static struct oh_slice join_array(const struct oh_slice *texts, size_t count,
         end += texts[i].len;
         *end++ = i + 1 < count ? ',' : ']';
     }
-    *end = '\0';
+    memcpy(end, "\r\n", sizeof("\r\n"));
     return slice_of(body, len);
 }
 
-enum oh_status sample_make(const struct oh_recipe *recipe, const struct sample_event *events,
+enum oh_status sample_make(const struct config_source *source, const struct sample_event *events,
                            size_t count, int64_t now_us, struct oh_arena *arena,
                            struct sample_delivery *out, struct oh_error *err)
 {
     struct oh_recipe_info info;
-    oh_recipe_describe(recipe, &info);
+    oh_recipe_describe(source->recipe, &info);
     const struct sample *sample = find_sample(info.provider);
     if (count < 1 || count > sample_events_max(info.provider))
         return oh_fail(err, OH_INVALID, "a delivery of %s cannot carry %zu events", info.provider,
@@ -277,7 +279,7 @@ enum oh_status sample_make(const struct oh_recipe *recipe, const struct sample_e
         texts[i] = fill_in(sample->event, &names, arena);
         if (!texts[i].data || (i == 0 && !add_headers(sample, &names, arena, out)))
             return oh_fail(err, OH_NO_MEMORY, "out of memory");
-        enum oh_status status = set_ids(recipe, &events[i], arena, out, &texts[i], err);
+        enum oh_status status = set_ids(source, &events[i], arena, out, &texts[i], err);
         if (status != OH_OK)
             return status;
     }

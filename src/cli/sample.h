@@ -4,6 +4,7 @@
 #ifndef CLI_SAMPLE_H
 #define CLI_SAMPLE_H
 
+#include "config/config.h"
 #include "oncehook/sign.h"
 
 #define SAMPLE_HEADERS_MAX 8
@@ -12,7 +13,7 @@
 struct sample_event {
     const uint8_t *id;         /* 16 bytes that the provider's id is made of; NULL = random */
     const char *type;          /* the provider's own type word */
-    const char *enrollment_id; /* put where the recipe looks for it; NULL = left out */
+    const char *enrollment_id; /* put where the source looks for it; NULL = left out */
     const char *instance_id;
 };
 
@@ -26,10 +27,11 @@ struct sample_delivery {
 /* Most events that one delivery of this provider carries: 1 where its body is one event. */
 size_t sample_events_max(const char *provider);
 
-/* Makes a delivery of `count` events (1..sample_events_max()) that happened at now_us (unix
- * microseconds). Errors: OH_INVALID (count; a place for ids that no event can have), OH_NO_MEMORY.
+/* Makes a delivery to `source` of `count` events (1..sample_events_max()) that happened at now_us
+ * (unix microseconds). Errors: OH_INVALID (count; a place for ids that no event can have),
+ * OH_NO_MEMORY.
  */
-enum oh_status sample_make(const struct oh_recipe *recipe, const struct sample_event *events,
+enum oh_status sample_make(const struct config_source *source, const struct sample_event *events,
                            size_t count, int64_t now_us, struct oh_arena *arena,
                            struct sample_delivery *out, struct oh_error *err) OH_MUST_CHECK;
 

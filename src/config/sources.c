@@ -166,6 +166,9 @@ static void build_mapping(struct loader *loader, const struct source_form *form,
     else if (status != OH_OK)
         loader_mistake(loader, line ? line : line_of(form, "sources[].map.instance_id"),
                        "sources[].map: %s", err.text);
+    source->map_enrollment = form->map_enrollment;
+    source->map_instance = form->map_instance;
+    form->map_enrollment = form->map_instance = NULL;
 }
 
 static char *make_scope(struct loader *loader, const char *kind, const char *name)
@@ -287,6 +290,8 @@ void source_free(struct config_source *source)
         secret_free(&source->secrets[i]);
     free(source->secrets);
     oh_mapping_free(source->mapping);
+    free(source->map_enrollment);
+    free(source->map_instance);
     free(source->scope_id);
     free(source->scope_other);
     free(source->allow.items);
