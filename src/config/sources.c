@@ -158,17 +158,14 @@ static void build_mapping(struct loader *loader, const struct source_form *form,
                           struct config_source *source)
 {
     struct oh_error err = {.text = ""};
-    enum oh_status status = oh_mapping_new(source->recipe, form->map_enrollment, form->map_instance,
-                                           &source->mapping, &err);
+    enum oh_status status = oh_mapping_new(source->recipe, source->map_enrollment,
+                                           source->map_instance, &source->mapping, &err);
     int line = form->lines[option_index("sources[].map.enrollment_id")];
     if (status == OH_NO_MEMORY)
         loader->no_memory = true;
     else if (status != OH_OK)
         loader_mistake(loader, line ? line : line_of(form, "sources[].map.instance_id"),
                        "sources[].map: %s", err.text);
-    source->map_enrollment = form->map_enrollment;
-    source->map_instance = form->map_instance;
-    form->map_enrollment = form->map_instance = NULL;
 }
 
 static char *make_scope(struct loader *loader, const char *kind, const char *name)
@@ -248,7 +245,9 @@ static void take_from_form(struct source_form *form, struct config_source *sourc
     source->secrets = form->secrets;
     source->secret_count = form->secret_count;
     source->allow = form->allow;
-    form->name = form->provider = NULL;
+    source->map_enrollment = form->map_enrollment;
+    source->map_instance = form->map_instance;
+    form->name = form->provider = form->map_enrollment = form->map_instance = NULL;
     form->secrets = NULL;
     form->secret_count = 0;
     form->allow = (struct config_networks){NULL, 0};
