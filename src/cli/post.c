@@ -131,12 +131,12 @@ static void print_quoted(FILE *to, struct oh_slice text)
     putc('\'', to);
 }
 
-/* A body that no argument can hold, or that copy and paste would change (SendGrid's CRLF), goes
- * through a pipe. */
+/* A body that no argument can hold, or that copy and paste may change (SendGrid's CRLF, bytes that
+ * are no text), goes through a pipe. */
 static bool needs_pipe(struct oh_slice body)
 {
     for (size_t i = 0; i < body.len; i++)
-        if ((unsigned char)body.data[i] < 0x20)
+        if (body.data[i] < 0x20 || body.data[i] > 0x7e)
             return true;
     return body.len > ARGUMENT_BYTES_MAX;
 }

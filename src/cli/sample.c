@@ -31,7 +31,8 @@ static const struct sample samples[] = {
      {"User-Agent: GitHub-Hookshot/0a1b2c3", "X-GitHub-Event: ${type}",
       "X-GitHub-Delivery: ${uuid}"},
      false,
-     "{\"action\":\"opened\",\"issue\":{\"id\":2431887211,\"number\":1347,\"title\":\"A comma is "
+     "{\"action\":\"opened\",\"issue\":{\"id\":2431887211,\"node_id\":\"I_${hex}\",\"number\":1347,"
+     "\"title\":\"A comma is "
      "missing\",\"state\":\"open\",\"user\":{\"login\":\"octocat\",\"id\":583231},\"created_at\":"
      "\"${iso}\",\"updated_at\":\"${iso}\"},\"repository\":{\"id\":1296269,\"full_name\":"
      "\"octocat/"
