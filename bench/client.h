@@ -9,6 +9,7 @@
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
+#include "answer.h"
 #include "histogram.h"
 #include "maker.h"
 #include "wire.h"
@@ -22,16 +23,14 @@ struct client_options {
     uint32_t threads, connections; /* connections in all, >= threads */
     double rate;                   /* deliveries/s of the open loop; 0 = closed loop */
     bool new_connections;          /* a connection per delivery */
-    double duplicates;             /* share of deliveries that repeat an earlier one, 0 to 1 */
-    int64_t timeout_us;            /* for connecting, and for an answer */
+    double duplicates;  /* share of the window's deliveries that repeat an earlier one, 0 to 1 */
+    int64_t timeout_us; /* for connecting, and for an answer */
 };
-
-enum { CLIENT_STATUS_MAX = 600 };
 
 /* What became of deliveries. Sums of all threads. */
 struct client_totals {
     uint64_t sent;                        /* whole requests written */
-    uint64_t statuses[CLIENT_STATUS_MAX]; /* answers by status */
+    uint64_t statuses[ANSWER_STATUS_MAX]; /* answers by status */
     uint64_t timeouts;                    /* no answer in time */
     uint64_t broken;    /* connection lost or answer unreadable, outcome unknown */
     uint64_t refused;   /* connections that could not be made */

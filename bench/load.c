@@ -66,7 +66,7 @@ static const struct option_row option_rows[] = {
     {"new-connections", NULL, KIND_FLAG, AT(new_connections), 0, 0,
      "a new connection for each delivery"},
     {"duplicates", "P", KIND_REAL, AT(duplicates_percent), 0, 100,
-     "this many percent of the deliveries repeat an earlier one"},
+     "this many percent of the deliveries after the warm-up repeat an earlier one"},
     {"timeout", "T", KIND_REAL, AT(timeout), 0.1, 600,
      "seconds to wait for a connection or an answer (default 10)"},
     {"json", "F", KIND_TEXT, AT(json), 0, 0, "write the result to F (-: stdout)"},
@@ -317,7 +317,7 @@ static json_t *totals_to_json(const struct client_totals *totals)
 {
     json_t *statuses = json_object();
     char text[16];
-    for (int i = 0; i < CLIENT_STATUS_MAX; i++) {
+    for (int i = 0; i < ANSWER_STATUS_MAX; i++) {
         snprintf(text, sizeof(text), "%d", i);
         if (totals->statuses[i])
             json_object_set_new(statuses, text, json_integer((json_int_t)totals->statuses[i]));
@@ -332,7 +332,7 @@ static json_t *totals_to_json(const struct client_totals *totals)
 static void print_totals(const struct client_totals *totals, const struct oh_error *problem)
 {
     printf("%-22s answers:", "");
-    for (int i = 0; i < CLIENT_STATUS_MAX; i++)
+    for (int i = 0; i < ANSWER_STATUS_MAX; i++)
         if (totals->statuses[i])
             printf("  %d: %" PRIu64, i, totals->statuses[i]);
     printf("   no answer: %" PRIu64 "  never sent: %" PRIu64 "\n",

@@ -228,6 +228,11 @@ static void template_fill(const struct maker_plan *plan, const struct template *
     }
 }
 
+const char *maker_event_type(const struct maker_plan *plan, uint64_t event)
+{
+    return plan->format->types[event % plan->event_kinds];
+}
+
 size_t maker_event_bytes(const struct maker_plan *plan)
 {
     return plan->event_bytes;

@@ -10,7 +10,7 @@
 
 struct maker_options {
     const char *provider;           /* chooses the form of events */
-    const struct oh_signer *signer; /* must outlive the plan */
+    const struct oh_signer *signer; /* must outlive the plan; NULL: maker_make() is not used */
     const struct pairs *pairs;      /* likewise; at least one */
     const char *url;                /* whole URL, as signed */
     const char *host;               /* value of the Host header */
@@ -37,6 +37,7 @@ size_t maker_event_bytes(const struct maker_plan *plan);
  * maker_event_bytes(); returns the text's length. */
 void maker_event_id(const struct maker_plan *plan, uint64_t event, char out[UUID_TEXT]);
 const struct pair *maker_event_pair(const struct maker_plan *plan, uint64_t event);
+const char *maker_event_type(const struct maker_plan *plan, uint64_t event); /* provider's word */
 size_t maker_write_event(const struct maker_plan *plan, uint64_t event, char *out);
 
 /* One thread's buffers. NULL when memory is gone. */

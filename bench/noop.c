@@ -166,7 +166,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->key = text;
         break;
     case 't':
-        options->threads = atoi(text);
+        options->threads = (int)strtol(text, NULL, 10);
         if (options->threads < 1 || options->threads > THREADS_MAX)
             argp_error(state, "--threads: from 1 to %d", THREADS_MAX);
         break;

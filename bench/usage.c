@@ -47,7 +47,7 @@ static bool read_process(const char *pid, struct process *out)
                " %" SCNu64,
                &parent, &user, &system, &child_user, &child_system) != 5)
         return false;
-    *out = (struct process){.pid = (pid_t)atoi(pid),
+    *out = (struct process){.pid = (pid_t)strtol(pid, NULL, 10),
                             .parent = parent,
                             .ticks = user + system,
                             .ticks_of_ended_children = child_user + child_system};

@@ -40,10 +40,10 @@ DECLARE
     bound uuid[];              -- for each event: the instance it counts for, or null
     fresh integer[];           -- places of the events whose key is new
 BEGIN
-    IF n IS NULL OR n = 0 OR n <> ALL (ARRAY[cardinality(p_source), cardinality(p_provider),
+    IF n = 0 OR (n = ALL (ARRAY[cardinality(p_source), cardinality(p_provider),
         cardinality(p_scope), cardinality(p_grade), cardinality(p_type), cardinality(p_provider_type),
         cardinality(p_channel), cardinality(p_enrollment), cardinality(p_instance), cardinality(p_at),
-        cardinality(p_delivery), cardinality(p_payload), cardinality(p_bytes)]) THEN
+        cardinality(p_delivery), cardinality(p_payload), cardinality(p_bytes)])) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'capture_v1 wants arrays of one length, of at least one event';
     END IF;

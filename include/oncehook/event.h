@@ -1,9 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Extraction: a verified body -> 1..n events with their keys. Pure: no I/O, no clock.
  *
+ * The split: a body that is an array is its elements, anything else is one event. Where the recipe
+ * names the place of the events, an array there is its elements and an object there is one event;
+ * a body without either is unreadable, since taking it for an event would be a guess. An element of
+ * an outer array in which the place is missing is kept as one event, and so is every element that
+ * is no object: nothing is lost. A byte order mark before the body is no part of it.
+ *
  * The key ladder: the provider's id -> a composite of named fields -> SHA-256 of the event's exact
- * bytes. An id that is missing, empty, longer than OH_KEY_BYTES_MAX, not UTF-8 or with NUL falls to
- * the next rung; a missing field never makes two events equal. */
+ * bytes.
+ * - An id is a string or a number (its exact text). One that is missing, empty, longer than
+ *   OH_KEY_BYTES_MAX, not UTF-8 or with NUL falls to the next rung. So does an id from a header or
+ *   from the body around the events when the delivery holds several: it is the same for all.
+ * - A composite needs each of its fields as a string that is not empty, a number or a boolean, and
+ *   one field at least of the event itself when the delivery holds several. It is stored as
+ *   "composite:" and the hex SHA-256 of the fields as netstrings one after the other ("5:hello,"),
+ *   "-," for an optional field that is missing; at most 16 KiB of them. A missing field never makes
+ * two events equal.
+ * - Two events of equal bytes on the hash rung are one event.
+ * Of an object's repeated key the last value counts, as in jsonb. A header that is repeated names
+ * nothing. */
 #ifndef ONCEHOOK_EVENT_H
 #define ONCEHOOK_EVENT_H
 
@@ -78,16 +94,19 @@ struct oh_extraction {
  * or "header:NAME". Immutable. */
 struct oh_mapping;
 
-/* *out belongs to the caller: oh_mapping_free(). NULL pointers: the recipe's own default, and with
- * none there, no such id. Errors: OH_INVALID for a malformed pointer. */
+/* *out belongs to the caller: oh_mapping_free(); `recipe` must outlive it. NULL pointers: the
+ * recipe's own default, and with none there, no such id. Thread: any; *out may then be shared.
+ * Errors: OH_INVALID for a malformed pointer or too many different ones, OH_NO_MEMORY. */
 enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const char *enrollment_pointer,
                               const char *instance_pointer, struct oh_mapping **out,
                               struct oh_error *err) OH_MUST_CHECK;
 void oh_mapping_free(struct oh_mapping *mapping);
 
-/* Splits request->body into events. now_us: the moment of acceptance, unix microseconds; a time
- * before 2000-01-01 or more than 24 h ahead becomes it. events_max: OH_TOO_MANY beyond. Everything
- * in *out lives in `arena` or points into request->body, which must live as long.
+/* Splits request->body into events. `mapping` was made for `recipe`. now_us: the moment of
+ * acceptance, unix microseconds; a time before 2000-01-01 or more than 24 h ahead becomes it.
+ * events_max: OH_TOO_MANY beyond. Everything in *out lives in `arena` or points into the bytes of
+ * *request or of the recipe, which must live as long. Memory is linear: the arena should allow
+ * 16 KiB, 2 KiB an event, and eight times the body.
  * Errors: OH_UNREADABLE = verified, but no event can be read from it (the caller keeps the bytes);
  * OH_TOO_MANY; OH_NO_MEMORY. *err holds a static reason without content. Thread: any. */
 enum oh_status oh_extract(const struct oh_recipe *recipe, const struct oh_mapping *mapping,

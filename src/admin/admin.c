@@ -3,8 +3,7 @@
  *
  * One thread a connection, one request a connection ("Connection: close"), so a connection's age is
  * its request's age. libmicrohttpd only knows a timeout of silence, which a client that trickles
- * bytes never meets; so connections that are too old are shut down when room is wanted for another.
- */
+ * bytes never meets; so connections that are too old are shut down when room is wanted. */
 #include "admin/admin.h"
 
 #include "admin/health.h"
@@ -42,7 +41,7 @@ struct connection_slot {
 struct admin {
     const struct config *config;
     const struct metrics *metrics;
-    const struct admin_hooks *hooks;
+    struct admin_hooks hooks;
     struct tables *tables; /* NULL = no database configured */
     struct MHD_Daemon *daemon;
     uint16_t port;
@@ -89,7 +88,7 @@ static void get_state(struct admin *admin, struct admin_state *state)
 {
     memset(state, 0, sizeof(*state));
     pthread_mutex_lock(&admin->state_mutex);
-    admin->hooks->get_state(admin->hooks->context, state);
+    admin->hooks.get_state(admin->hooks.context, state);
     pthread_mutex_unlock(&admin->state_mutex);
 }
 
@@ -313,7 +312,7 @@ enum oh_status admin_start(const struct config *config, const struct metrics *me
         return oh_fail(err, OH_NO_MEMORY, "no memory for the admin listener");
     admin->config = config;
     admin->metrics = metrics;
-    admin->hooks = hooks;
+    admin->hooks = *hooks;
     pthread_mutex_init(&admin->state_mutex, NULL);
     pthread_mutex_init(&admin->slots_mutex, NULL);
     for (size_t i = 0; i < CONNECTION_SLOTS; i++)

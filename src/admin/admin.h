@@ -26,9 +26,9 @@ struct admin_hooks {
     void (*get_state)(void *context, struct admin_state *state);
 };
 
-/* Listens on config->admin.listen (port 0 = any free) and answers until admin_stop(). What is given
- * must outlive it. *out = NULL when no listener is configured. OH_SYSTEM: the address cannot be
- * had. */
+/* Listens on config->admin.listen (port 0 = any free) and answers until admin_stop(). config and
+ * metrics must outlive it, *hooks is copied. *out = NULL when no listener is configured. OH_SYSTEM:
+ * the address cannot be had. */
 enum oh_status admin_start(const struct config *config, const struct metrics *metrics,
                            const struct admin_hooks *hooks, struct admin **out,
                            struct oh_error *err) OH_MUST_CHECK;

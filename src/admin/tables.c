@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/tables.h: one connection, one statement, a deadline on everything, a memory of 5 seconds.
- */
+/* admin/tables.h: one connection, one statement, a deadline on everything, kept for 5 seconds. */
 #include "admin/tables.h"
 
 #include "base/clock.h"

@@ -97,7 +97,7 @@ static void load_file(struct loader *loader)
     options_set_defaults(loader, IN_CONFIG, config);
     if (!loader_open(loader, config->path))
         return;
-    options_read(loader, IN_CONFIG, fy_document_root(loader->document), 1, config, loader->lines);
+    options_read(loader, IN_CONFIG, loader->yaml.root, 1, config, loader->lines);
     check_listeners(loader);
     check_times(loader);
     check_sizes(loader);
@@ -182,6 +182,8 @@ void config_mistakes_free(struct config_mistakes *mistakes)
 
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes)
 {
+    if (mistakes->count == 0) /* nothing is wrong with the file, but it could not be loaded */
+        fprintf(stderr, "%s: out of memory\n", path);
     for (size_t i = 0; i < mistakes->count; i++) {
         const struct config_mistake *m = &mistakes->items[i];
         if (m->line)

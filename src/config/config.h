@@ -140,7 +140,7 @@ enum oh_status config_load(const char *path, struct config **out,
 void config_mistakes_free(struct config_mistakes *mistakes);
 void config_free(struct config *config);
 
-/* Prints "path:line: text" a mistake to stderr, in the order of lines. */
+/* Prints "path:line: text" a mistake to stderr; for a load that failed. */
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes);
 
 /* What only costs a look at the disk, for `check`: certificate and key load and fit together, files

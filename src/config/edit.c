@@ -40,7 +40,7 @@ static enum oh_status open_mapping(struct loader *loader, const char *path,
 {
     *loader = (struct loader){.mistakes = mistakes};
     bool open = loader_open(loader, path);
-    if (open && mistakes->count == 0 && !fy_node_is_mapping(fy_document_root(loader->document)))
+    if (open && mistakes->count == 0 && !fy_node_is_mapping(loader->yaml.root))
         loader_mistake(loader, 1, "the file must be a mapping (`name: value`)");
     if (loader->no_memory)
         return OH_NO_MEMORY;
@@ -58,7 +58,7 @@ enum oh_status config_replace(const char *path, const struct config_setting *set
     if (status != OH_OK)
         goto out;
     struct fy_node *node =
-        fy_node_by_path(fy_document_root(loader.document), setting->path, FY_NT, FYNWF_DONT_FOLLOW);
+        fy_node_by_path(loader.yaml.root, setting->path, FY_NT, FYNWF_DONT_FOLLOW);
     if (!node || !fy_node_is_scalar(node) || says(node, setting->value))
         goto out;
     struct fy_token *token = fy_node_get_scalar_token(node);
@@ -146,8 +146,8 @@ static bool resolve_secret(struct loader *loader, const char *directory, struct 
     char *absolute = NULL;
     if (asprintf(&absolute, "%s/%.*s", directory, (int)len, path) < 0)
         return false;
-    bool ok =
-        set_value(loader->document, secret, "file", make_node(loader->document, absolute, false));
+    bool ok = set_value(loader->yaml.document, secret, "file",
+                        make_node(loader->yaml.document, absolute, false));
     free(absolute);
     return ok;
 }
@@ -157,8 +157,7 @@ static bool resolve_secrets(struct loader *loader)
     char directory[PATH_MAX];
     if (!realpath(loader->directory[0] ? loader->directory : ".", directory))
         return false;
-    struct fy_node *sources =
-        fy_node_mapping_lookup_by_string(fy_document_root(loader->document), "sources", FY_NT);
+    struct fy_node *sources = fy_node_mapping_lookup_by_string(loader->yaml.root, "sources", FY_NT);
     int count = sources && fy_node_is_sequence(sources) ? fy_node_sequence_item_count(sources) : 0;
     for (int i = 0; i < count; i++) {
         struct fy_node *source = fy_node_sequence_get_by_index(sources, i);
@@ -184,7 +183,7 @@ enum oh_status config_derive(const char *path, const char *const dropped[],
     if (status != OH_OK)
         goto out;
     status = OH_NO_MEMORY;
-    struct fy_node *root = fy_document_root(loader.document);
+    struct fy_node *root = loader.yaml.root;
     for (; *dropped; dropped++) {
         struct fy_node_pair *pair = fy_node_mapping_lookup_pair_by_string(root, *dropped, FY_NT);
         if (pair)
@@ -193,9 +192,9 @@ enum oh_status config_derive(const char *path, const char *const dropped[],
     if (!resolve_secrets(&loader))
         goto out;
     for (; settings->path; settings++)
-        if (!set(loader.document, settings))
+        if (!set(loader.yaml.document, settings))
             goto out;
-    *out = fy_emit_document_to_string(loader.document, FYECF_MODE_ORIGINAL | FYECF_WIDTH_INF);
+    *out = fy_emit_document_to_string(loader.yaml.document, FYECF_MODE_ORIGINAL | FYECF_WIDTH_INF);
     if (!*out)
         goto out;
     size_t len = strlen(*out);

@@ -9,10 +9,9 @@
 
 #include "config/config.h"
 
-#include <libfyaml.h>
+#include "recipe/yaml.h"
 
 enum {
-    CONFIG_FILE_BYTES_MAX = 1 << 20,
     CONFIG_SECRET_BYTES_MAX = 64 << 10, /* of one secret, given or in a file */
     CONFIG_SECRETS_MAX = 64,            /* of one source */
     CONFIG_SOURCES_MAX = 4096,
@@ -31,9 +30,7 @@ struct loader {
     char *directory; /* of the file, with a slash at its end; empty = the working directory */
     char *text;      /* the file, variables masked (reader.c) */
     size_t len;
-    struct fy_diag *diag;
-    struct fy_parser *parser;
-    struct fy_document *document;
+    struct yaml yaml;
     struct config *config;
     struct config_mistakes *mistakes;
     int lines[CONFIG_OPTIONS_MAX]; /* where each option outside sources stands, 0 = nowhere */
@@ -89,12 +86,6 @@ struct value {
 bool value_read(struct loader *loader, const char *name, struct fy_node *node, int line,
                 struct value *value);
 void value_free(struct value *value);
-
-/* What an alias stands for; any other node itself. */
-struct fy_node *node_follow(struct fy_node *node);
-
-/* The line of the first scalar in `node`, or `otherwise`. */
-int node_line(struct fy_node *node, int otherwise);
 
 /* The text of entry `index` of loader->recipes as a YAML document of its own whose lines have the
  * numbers they have in the file (in flow style: emitted anew, from the entry's line). malloc'd. */

@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 1 to 3 digits up to `max`; -1 otherwise. */
+/* 1 to 5 digits up to `max`; -1 otherwise. */
 static int parse_small(const char *text, int max)
 {
     size_t len = strlen(text);
     if (len < 1 || len > 5 || strspn(text, "0123456789") != len)
         return -1;
-    int n = atoi(text);
-    return n <= max ? n : -1;
+    long n = strtol(text, NULL, 10);
+    return n <= max ? (int)n : -1;
 }
 
 const char *network_parse(const char *text, struct config_network *network)

@@ -79,39 +79,6 @@ void loader_mistake(struct loader *loader, int line, const char *format, ...)
 
 /* ---- bytes --------------------------------------------------------------------------------- */
 
-/* Length of the UTF-8 character at `s` (RFC 3629), 0 when it is none that text may hold. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-    if (s[0] < 0x80)
-        return s[0] >= 0x20 || s[0] == '\t' || s[0] == '\n' || s[0] == '\r';
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return overlong || beyond ? 0 : n;
-}
-
-/* libfyaml takes bytes that are not UTF-8 for the end of the file, so they are refused here. */
-static bool text_is_clean(struct loader *loader, const char *text, size_t len)
-{
-    int line = 1;
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_length((const unsigned char *)text + i, len - i);
-        if (n == 0) {
-            loader_mistake(loader, line,
-                           "a byte that is no text (UTF-8 without control characters)");
-            return false;
-        }
-        line += text[i] == '\n';
-        i += n;
-    }
-    return true;
-}
-
 /* Length of the name that begins at `s`; 0 = none. */
 static size_t variable_name_length(const char *s, const char *end)
 {
@@ -240,7 +207,7 @@ char *loader_resolve_path(struct loader *loader, const char *path)
         return NULL;
     if (directory)
         memcpy(full, loader->directory, directory);
-    strcpy(full + directory, path);
+    memcpy(full + directory, path, strlen(path));
     return full;
 }
 
@@ -261,72 +228,6 @@ void loader_note_file(struct loader *loader, enum config_file_kind kind, const c
 
 /* ---- YAML ---------------------------------------------------------------------------------- */
 
-struct fy_node *node_follow(struct fy_node *node)
-{
-    return node && fy_node_is_alias(node) ? fy_node_resolve_alias(node) : node;
-}
-
-int node_line(struct fy_node *node, int otherwise)
-{
-    if (!node)
-        return otherwise;
-    if (fy_node_is_scalar(node)) {
-        struct fy_token *token = fy_node_get_scalar_token(node);
-        const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
-        return mark ? mark->line + 1 : otherwise;
-    }
-    void *at = NULL;
-    if (fy_node_is_sequence(node))
-        return node_line(fy_node_sequence_iterate(node, &at), otherwise);
-    struct fy_node_pair *pair = fy_node_mapping_iterate(node, &at);
-    return pair ? node_line(fy_node_pair_key(pair), otherwise) : otherwise;
-}
-
-/* The parser's own complaint; its texts speak of YAML's grammar, not of the file's content. */
-static void tell_syntax_error(struct loader *loader)
-{
-    void *at = NULL;
-    const struct fy_diag_error *error = fy_diag_errors_iterate(loader->diag, &at);
-    if (error)
-        loader_mistake(loader, error->line, "not YAML: %s", error->msg);
-    else
-        loader_mistake(loader, 1, "the file holds nothing");
-}
-
-static bool parse_document(struct loader *loader)
-{
-    struct fy_diag_cfg diag_config;
-    fy_diag_cfg_default(&diag_config);
-    diag_config.fp = NULL;
-    diag_config.colorize = false;
-    loader->diag = fy_diag_create(&diag_config);
-    if (!loader->diag)
-        return false;
-    fy_diag_set_collect_errors(loader->diag, true);
-    const struct fy_parse_cfg config = {
-        /* Duplicate keys are told by us, each with its line, instead of ending the parse. */
-        .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_ALLOW_DUPLICATE_KEYS,
-        .diag = loader->diag,
-    };
-    loader->parser = fy_parser_create(&config);
-    if (!loader->parser || fy_parser_set_string(loader->parser, loader->text, loader->len) != 0)
-        return false;
-    loader->document = fy_parse_load_document(loader->parser);
-    if (!loader->document || !fy_document_root(loader->document)) {
-        tell_syntax_error(loader);
-        return true;
-    }
-    struct fy_document *second = fy_parse_load_document(loader->parser);
-    if (second) {
-        loader_mistake(loader, node_line(fy_document_root(second), 0),
-                       "a second document; one file is one configuration");
-        fy_parse_document_destroy(loader->parser, second);
-    } else if (fy_diag_got_error(loader->diag)) {
-        tell_syntax_error(loader);
-    }
-    return true;
-}
-
 bool loader_open(struct loader *loader, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -335,31 +236,29 @@ bool loader_open(struct loader *loader, const char *path)
         return false;
     char *text;
     size_t len;
-    const char *wrong = read_whole_file(loader, path, CONFIG_FILE_BYTES_MAX, &text, &len);
+    const char *wrong = read_whole_file(loader, path, YAML_BYTES_MAX / 2, &text, &len);
     if (wrong) {
         loader_mistake(loader, 0, "cannot be read: %s", wrong);
         return false;
     }
-    bool clean = text_is_clean(loader, text, len);
-    if (clean)
-        loader->text = mask_variables(loader, text, len, &loader->len);
+    loader->text = mask_variables(loader, text, len, &loader->len);
     OPENSSL_cleanse(text, len);
     free(text);
     if (!loader->text)
         return false;
-    if (!parse_document(loader))
+    struct oh_error err = {.line = 0};
+    enum oh_status status =
+        yaml_open_with_duplicates(&loader->yaml, loader->text, loader->len, &err);
+    if (status == OH_NO_MEMORY)
         loader->no_memory = true;
-    return loader->document && fy_document_root(loader->document);
+    else if (status != OH_OK) /* the parser's texts speak of YAML's grammar, never of content */
+        loader_mistake(loader, err.line, "%s", err.text);
+    return status == OH_OK;
 }
 
 void loader_close(struct loader *loader)
 {
-    if (loader->document)
-        fy_parse_document_destroy(loader->parser, loader->document);
-    if (loader->parser)
-        fy_parser_destroy(loader->parser);
-    if (loader->diag)
-        fy_diag_destroy(loader->diag);
+    yaml_close(&loader->yaml);
     text_free_wiped(loader->text);
     free(loader->directory);
 }
@@ -449,24 +348,16 @@ static bool expand(struct loader *loader, const char *name, int line, const char
 bool value_read(struct loader *loader, const char *name, struct fy_node *node, int line,
                 struct value *value)
 {
-    *value = (struct value){.line = node_line(node, line)};
-    node = node_follow(node);
-    if (!node || fy_node_is_null(node)) {
-        loader_mistake(loader, value->line, "%s has no value", name);
-        return false;
-    }
-    size_t len;
-    const char *text = fy_node_is_scalar(node) ? fy_node_get_scalar(node, &len) : NULL;
-    if (!text) {
-        loader_mistake(loader, value->line, "%s must be one value, not a list or a block", name);
+    *value = (struct value){.line = yaml_line(node, line)};
+    struct oh_slice text = yaml_text(node);
+    if (!text.data) {
+        loader_mistake(loader, value->line, "%s %s", name,
+                       node && !fy_node_is_scalar(node) ? "must be one value, not a list or a block"
+                                                        : "has no value");
         return false;
     }
     struct growing out = {0};
-    bool fine = expand(loader, name, value->line, text, len, &out);
-    if (fine && memchr(out.text, 0, out.len)) {
-        loader_mistake(loader, value->line, "%s holds a NUL byte", name);
-        fine = false;
-    }
+    bool fine = expand(loader, name, value->line, text.data, text.len, &out);
     value->text = out.text;
     value->len = out.len;
     if (!fine)
@@ -512,9 +403,9 @@ static size_t recipes_end(const struct loader *loader)
     void *at = NULL;
     bool found = false;
     struct fy_node_pair *pair;
-    while ((pair = fy_node_mapping_iterate(fy_document_root(loader->document), &at))) {
+    while ((pair = fy_node_mapping_iterate(loader->yaml.root, &at))) {
         if (found)
-            return line_offset(loader, node_line(fy_node_pair_key(pair), 1));
+            return line_offset(loader, yaml_line(fy_node_pair_key(pair), 1));
         found = fy_node_pair_value(pair) == loader->recipes;
     }
     return loader->len;
@@ -536,9 +427,9 @@ static char *pad_lines(struct loader *loader, int lines, const char *text, size_
 char *loader_recipe_text(struct loader *loader, int index, size_t *len)
 {
     struct fy_node *entry = fy_node_sequence_get_by_index(loader->recipes, index);
-    int line = node_line(entry, 1);
+    int line = yaml_line(entry, 1);
     bool block = fy_node_get_style(loader->recipes) == FYNS_BLOCK &&
-                 fy_node_get_style(fy_document_root(loader->document)) == FYNS_BLOCK;
+                 fy_node_get_style(loader->yaml.root) == FYNS_BLOCK;
     if (!block) {
         char *text = fy_emit_node_to_string(entry, FYECF_MODE_FLOW_ONELINE | FYECF_WIDTH_INF);
         char *out = text ? pad_lines(loader, line - 1, text, strlen(text), len) : NULL;
@@ -547,7 +438,7 @@ char *loader_recipe_text(struct loader *loader, int index, size_t *len)
     }
     size_t begin = entry_offset(loader, line);
     struct fy_node *next = fy_node_sequence_get_by_index(loader->recipes, index + 1);
-    size_t end = next ? entry_offset(loader, node_line(next, 1)) : recipes_end(loader);
+    size_t end = next ? entry_offset(loader, yaml_line(next, 1)) : recipes_end(loader);
     int lines = 0;
     for (size_t i = 0; i < begin; i++)
         lines += loader->text[i] == '\n';

@@ -25,14 +25,13 @@ void sources_add_recipes(struct loader *loader)
             loader->no_memory = true;
             return;
         }
-        enum oh_status status =
-            oh_catalog_add(loader->config->catalog, loader->config->path, text, len, &err);
+        enum oh_status status = oh_catalog_add(loader->config->catalog, NULL, text, len, &err);
         if (status == OH_NO_MEMORY)
             loader->no_memory = true;
         else if (status != OH_OK)
             loader_mistake(loader,
                            err.line ? err.line
-                                    : node_line(fy_node_sequence_get_by_index(loader->recipes, i),
+                                    : yaml_line(fy_node_sequence_get_by_index(loader->recipes, i),
                                                 loader->lines[option_index("providers")]),
                            "%s", err.text);
         free(text);

@@ -82,7 +82,7 @@ static void read_secrets(struct loader *loader, const char *name, struct fy_node
     for (int i = 0; form->secrets && form->secret_lines && i < count; i++) {
         struct fy_node *node_i = fy_node_sequence_get_by_index(node, i);
         struct secret *secret = &form->secrets[form->secret_count];
-        int line_i = node_line(node_i, line);
+        int line_i = yaml_line(node_i, line);
         read_one_secret(loader, name, node_i, line_i, secret);
         if (secret->bytes.data)
             form->secret_lines[form->secret_count++] = line_i;
@@ -98,9 +98,9 @@ static void read_sources(struct loader *loader, const char *name, struct fy_node
     }
     loader->forms = loader_alloc(loader, (size_t)count, sizeof(*loader->forms));
     for (int i = 0; loader->forms && i < count; i++) {
-        struct fy_node *node_i = node_follow(fy_node_sequence_get_by_index(node, i));
+        struct fy_node *node_i = fy_node_sequence_get_by_index(node, i);
         struct source_form *form = &loader->forms[loader->form_count++];
-        form->line = node_line(node_i, line);
+        form->line = yaml_line(node_i, line);
         options_set_defaults(loader, IN_SOURCE, form);
         options_read(loader, IN_SOURCE, node_i, form->line, form, form->lines);
     }
@@ -155,8 +155,6 @@ static void read_option(struct loader *loader, const struct option *option, stru
                         int line, void *base)
 {
     if (option_is_list(option)) {
-        if (option->type != OPTION_RECIPES) /* those are handed on as the text that stands there */
-            node = node_follow(node);
         read_block(loader, option, node, line, base);
         return;
     }
@@ -203,7 +201,7 @@ static int earlier_line(struct fy_node *node, const struct fy_node_pair *pair, c
     while ((other = fy_node_mapping_iterate(node, &at)) && other != pair) {
         const char *name = fy_node_get_scalar0(fy_node_pair_key(other));
         if (name && strcmp(name, key) == 0)
-            return node_line(fy_node_pair_key(other), 1);
+            return yaml_line(fy_node_pair_key(other), 1);
     }
     return 0;
 }
@@ -217,8 +215,7 @@ static void read_mapping(struct loader *loader, enum option_place place, const c
     while ((pair = fy_node_mapping_iterate(node, &at))) {
         char name[128];
         struct fy_node *under = fy_node_pair_value(pair);
-        struct fy_node *section = node_follow(under);
-        int key_line = node_line(fy_node_pair_key(pair), line);
+        int key_line = yaml_line(fy_node_pair_key(pair), line);
         const char *key = fy_node_get_scalar0(fy_node_pair_key(pair));
         if (!key || (size_t)snprintf(name, sizeof(name), "%s%s", prefix, key) >= sizeof(name)) {
             tell_unknown_key(loader, key_line, prefix, "");
@@ -234,11 +231,12 @@ static void read_mapping(struct loader *loader, enum option_place place, const c
             read_option(loader, option, under, key_line, base);
         } else if (!is_section(place, name)) {
             tell_unknown_key(loader, key_line, prefix, key);
-        } else if (section && fy_node_is_mapping(section)) {
-            strcat(name, "."); /* shorter than a row's name, which has a place of its own */
-            read_mapping(loader, place, name, section, key_line, base, lines);
-        } else if (!section || !fy_node_is_null(section)) {
-            loader_mistake(loader, node_line(under, key_line), "%s must be a block of options",
+        } else if (under && fy_node_is_mapping(under)) {
+            char section[sizeof(name) + 1];
+            snprintf(section, sizeof(section), "%s.", name);
+            read_mapping(loader, place, section, under, key_line, base, lines);
+        } else if (under && !fy_node_is_null(under)) {
+            loader_mistake(loader, yaml_line(under, key_line), "%s must be a block of options",
                            name);
         }
     }

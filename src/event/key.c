@@ -4,7 +4,8 @@
  *
  * A composite is the SHA-256 (and, to notice ids that change, the XXH3-128) of its fields as
  * netstrings, one after the other: the length in decimal, ':', the bytes, ','. An optional field
- * that is not there is "-,". So no two lists of fields have the same text. */
+ * that is not there is "-,". So no two lists of fields have the same text, and anybody can compute
+ * it from outside. */
 #include "event/key.h"
 
 #include "base/encode.h"
@@ -13,7 +14,13 @@
 #include <openssl/evp.h>
 #include <xxhash.h>
 
-enum { SHA256_BYTES = 32, NETSTRING_EXTRA = 16 /* at most: ten digits, ':' and ',' */ };
+enum {
+    SHA256_BYTES = 32,
+    NETSTRING_EXTRA = 12, /* at most: ten digits, ':' and ',' */
+    /* A field around the events is read again for each of them: without a bound, a large one times
+     * many events would be minutes of work. */
+    COMPOSITE_BYTES_MAX = 16384,
+};
 
 static enum oh_status no_memory(struct oh_error *err)
 {
@@ -32,92 +39,75 @@ static bool id_is_usable(const struct plan_event *of, const struct plan_value *v
     return id->data && id->len > 0 && id->len <= OH_KEY_BYTES_MAX;
 }
 
-/* The fields of one composite, read. */
-struct fields {
-    struct scan_value *values;
-    size_t count;
-    size_t bytes;  /* bound of their netstrings */
-    bool of_event; /* one at least is of the event itself */
+/* The netstrings of one event's composite. */
+struct composite {
+    char text[COMPOSITE_BYTES_MAX];
+    size_t len;
+    bool of_event; /* one field at least is of the event itself */
 };
 
-static bool add_field(const struct plan_event *of, const struct plan_value *from, bool optional,
-                      struct fields *fields)
+static void append_netstring(struct composite *c, const struct scan_value *value)
 {
-    struct scan_value value = plan_read(of, from);
-    if (value.kind == SCAN_NULL)
-        value.kind = SCAN_ABSENT;
-    bool has_text =
-        value.kind == SCAN_STRING || value.kind == SCAN_NUMBER || value.kind == SCAN_BOOL;
-    if (!has_text && !(optional && value.kind == SCAN_ABSENT))
-        return false;
-    if (has_text && value.len == 0 && !optional)
-        return false;
-    if (has_text && from->from == RECIPE_FROM_EVENT)
-        fields->of_event = true;
-    fields->bytes += NETSTRING_EXTRA + (has_text ? value.len : 0);
-    fields->values[fields->count++] = value;
-    return true;
-}
-
-/* Reads all fields of the recipe's composite; false when there is none, one is missing or not a
- * scalar, or all are of the delivery and so the same for each of its events. */
-static bool read_fields(const struct plan_event *of, struct fields *fields)
-{
-    const struct oh_mapping *m = of->mapping;
-    for (size_t i = 0; i < m->composite.count; i++)
-        if (!add_field(of, &m->composite.items[i], false, fields))
-            return false;
-    for (size_t i = 0; i < m->composite_optional.count; i++)
-        if (!add_field(of, &m->composite_optional.items[i], true, fields))
-            return false;
-    return fields->of_event || of->delivery->count == 1;
-}
-
-static size_t write_netstring(const struct scan_value *value, char *out)
-{
-    if (value->kind == SCAN_ABSENT) {
-        memcpy(out, "-,", 2);
-        return 2;
-    }
     char digits[10];
-    size_t first = sizeof(digits), at = 0;
+    size_t first = sizeof(digits);
     uint32_t left = value->len;
     do {
         digits[--first] = (char)('0' + left % 10);
         left /= 10;
     } while (left > 0);
-    memcpy(out, digits + first, sizeof(digits) - first);
-    at += sizeof(digits) - first;
-    out[at++] = ':';
-    memcpy(out + at, value->data, value->len);
-    at += value->len;
-    out[at++] = ',';
-    return at;
+    memcpy(c->text + c->len, digits + first, sizeof(digits) - first);
+    c->len += sizeof(digits) - first;
+    c->text[c->len++] = ':';
+    memcpy(c->text + c->len, value->data, value->len);
+    c->len += value->len;
+    c->text[c->len++] = ',';
 }
 
-/* *text: the fields as netstrings, data NULL when this event has no composite. */
-static enum oh_status composite_text(const struct plan_event *of, struct oh_arena *arena,
-                                     struct oh_slice *text, struct oh_error *err)
+/* False when the field cannot be part of a key: missing and not optional, no scalar, bad text, or
+ * more than fits. */
+static bool append_field(const struct plan_event *of, const struct plan_value *from, bool optional,
+                         struct composite *c)
+{
+    struct scan_value value = plan_read(of, from);
+    size_t room = sizeof(c->text) - c->len;
+    switch (value.kind) {
+    case SCAN_ABSENT:
+    case SCAN_NULL:
+        if (!optional || room < 2)
+            return false;
+        memcpy(c->text + c->len, "-,", 2);
+        c->len += 2;
+        return true;
+    case SCAN_STRING:
+    case SCAN_NUMBER:
+    case SCAN_BOOL:
+        if ((value.len == 0 && !optional) || room < NETSTRING_EXTRA ||
+            value.len > room - NETSTRING_EXTRA)
+            return false;
+        append_netstring(c, &value);
+        c->of_event |= from->from == RECIPE_FROM_EVENT;
+        return true;
+    case SCAN_CONTAINER:
+    case SCAN_BAD_TEXT:
+        break;
+    }
+    return false;
+}
+
+/* Writes all fields of the recipe's composite; false when there is none, one of them cannot be
+ * used, or all are of the delivery and so the same for each of its events. */
+static bool composite_read(const struct plan_event *of, struct composite *c)
 {
     const struct oh_mapping *m = of->mapping;
-    *text = slice_of(NULL, 0);
-    if (m->composite.count == 0)
-        return OH_OK;
-    struct fields fields = {.count = 0};
-    size_t count = m->composite.count + m->composite_optional.count;
-    fields.values = oh_arena_alloc(arena, count * sizeof(*fields.values));
-    if (!fields.values)
-        return no_memory(err);
-    if (!read_fields(of, &fields))
-        return OH_OK;
-    char *at = oh_arena_alloc(arena, fields.bytes);
-    if (!at)
-        return no_memory(err);
-    size_t len = 0;
-    for (size_t i = 0; i < fields.count; i++)
-        len += write_netstring(&fields.values[i], at + len);
-    *text = slice_of(at, len);
-    return OH_OK;
+    c->len = 0;
+    c->of_event = false;
+    for (size_t i = 0; i < m->composite.count; i++)
+        if (!append_field(of, &m->composite.items[i], false, c))
+            return false;
+    for (size_t i = 0; i < m->composite_optional.count; i++)
+        if (!append_field(of, &m->composite_optional.items[i], true, c))
+            return false;
+    return m->composite.count > 0 && (c->of_event || of->delivery->count == 1);
 }
 
 /* prefix + hex SHA-256 of `bytes`. */
@@ -142,13 +132,10 @@ static enum oh_status key_of_digest(struct oh_slice prefix, struct oh_slice byte
 enum oh_status key_decide(const struct plan_event *of, EVP_MD_CTX *sha256, struct oh_arena *arena,
                           struct oh_event *out, struct oh_error *err)
 {
-    struct oh_slice composite;
-    enum oh_status status = composite_text(of, arena, &composite, err);
-    if (status)
-        return status;
-    if (composite.data) {
-        XXH128_hash_t hash = XXH3_128bits(composite.data, composite.len);
-        out->has_composite = true;
+    struct composite composite;
+    out->has_composite = composite_read(of, &composite);
+    if (out->has_composite) {
+        XXH128_hash_t hash = XXH3_128bits(composite.text, composite.len);
         out->composite[0] = hash.high64;
         out->composite[1] = hash.low64;
     }
@@ -158,7 +145,9 @@ enum oh_status key_decide(const struct plan_event *of, EVP_MD_CTX *sha256, struc
             return OH_OK;
         }
     }
-    out->grade = composite.data ? OH_GRADE_COMPOSITE : OH_GRADE_HASH;
-    return key_of_digest(composite.data ? SLICE_LITERAL("composite:") : SLICE_LITERAL("sha256:"),
-                         composite.data ? composite : out->raw, sha256, arena, &out->key, err);
+    out->grade = out->has_composite ? OH_GRADE_COMPOSITE : OH_GRADE_HASH;
+    if (out->has_composite)
+        return key_of_digest(SLICE_LITERAL("composite:"), slice_of(composite.text, composite.len),
+                             sha256, arena, &out->key, err);
+    return key_of_digest(SLICE_LITERAL("sha256:"), out->raw, sha256, arena, &out->key, err);
 }

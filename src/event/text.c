@@ -2,38 +2,14 @@
 /* event/text.h: one pass over the bytes each, no tables, no locale. */
 #include "event/text.h"
 
+#include "base/utf8.h"
+
 #include <stdint.h>
 #include <string.h>
 
-/* Length of the well-formed character at `at` (RFC 3629, section 4), 0 when there is none. */
-static size_t utf8_length(const unsigned char *at, size_t left)
-{
-    unsigned char first = at[0];
-    if (first < 0x80)
-        return 1;
-    size_t need = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || left < need)
-        return 0;
-    unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-    if (first == 0xe0)
-        low = 0xa0; /* overlong */
-    else if (first == 0xed)
-        high = 0x9f; /* surrogates */
-    else if (first == 0xf0)
-        low = 0x90; /* overlong */
-    else if (first == 0xf4)
-        high = 0x8f; /* beyond U+10FFFF */
-    if (at[1] < low || at[1] > high)
-        return 0;
-    for (size_t i = 2; i < need; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    return need;
-}
-
 /* The first byte at or after `at` that is not ASCII, or `end`. Eight bytes a step: nearly all of
  * what providers send is ASCII. */
-static const unsigned char *skip_ascii(const unsigned char *at, const unsigned char *end)
+static const char *skip_ascii(const char *at, const char *end)
 {
     uint64_t eight;
     while ((size_t)(end - at) >= sizeof(eight)) {
@@ -42,7 +18,7 @@ static const unsigned char *skip_ascii(const unsigned char *at, const unsigned c
             break;
         at += sizeof(eight);
     }
-    while (at < end && *at < 0x80)
+    while (at < end && (unsigned char)*at < 0x80)
         at++;
     return at;
 }
@@ -51,7 +27,7 @@ bool text_is_utf8(struct oh_slice text)
 {
     if (text.len == 0)
         return true;
-    const unsigned char *at = (const unsigned char *)text.data, *end = at + text.len;
+    const char *at = text.data, *end = at + text.len;
     while ((at = skip_ascii(at, end)) < end) {
         size_t length = utf8_length(at, (size_t)(end - at));
         if (length == 0)

@@ -3,6 +3,7 @@
 #include "log/log.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <math.h>
@@ -98,23 +99,8 @@ static bool line_put_format(struct line *line, const char *format, ...)
     return len >= 0 && (size_t)len < sizeof(text) && line_put(line, text, (size_t)len);
 }
 
-/* Bytes of the UTF-8 character at `s` (RFC 3629: no overlong forms, no surrogates, nothing beyond
- * U+10FFFF), or 0 if there is none within `left` bytes. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-    size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (len == 0 || s[0] > 0xf4 || len > left)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return len;
-}
-
-static bool line_put_character(struct line *line, const unsigned char *s, size_t len)
+/* `len` bytes of one character; 0 = the byte there is none. */
+static bool line_put_character(struct line *line, const char *s, size_t len)
 {
     if (len == 0)
         return line_put(line, "\xef\xbf\xbd", 3);
@@ -122,20 +108,20 @@ static bool line_put_character(struct line *line, const unsigned char *s, size_t
         return line_put_format(line, "\\%c", s[0]);
     if (s[0] == '\n')
         return line_put(line, "\\n", 2);
-    if (s[0] < 0x20 || s[0] == 0x7f)
-        return line_put_format(line, "\\u%04x", s[0]);
+    if ((unsigned char)s[0] < 0x20 || s[0] == 0x7f)
+        return line_put_format(line, "\\u%04x", (unsigned)s[0]);
     return line_put(line, s, len);
 }
 
 static bool line_put_string(struct line *line, struct oh_slice text)
 {
-    const unsigned char *s = (const unsigned char *)text.data;
+    const char *s = text.data;
     size_t left = text.len < TEXT_MAX_BYTES ? text.len : TEXT_MAX_BYTES;
     if (!line_put(line, "\"", 1))
         return false;
     while (left > 0) {
         /* The character is looked for in the whole text, so that the cut never splits one. */
-        size_t len = utf8_len(s, text.len - (size_t)(s - (const unsigned char *)text.data));
+        size_t len = utf8_length(s, text.len - (size_t)(s - text.data));
         if (len > left)
             break;
         if (!line_put_character(line, s, len))

@@ -45,8 +45,7 @@ struct log_field log_suppressed(uint32_t lines);         /* "suppressed":N, noth
 void log_set_level(enum log_level level);
 
 /* Writes one line. `room` and `message` are literals. Values are escaped as JSON; bytes that are
- * not UTF-8 become U+FFFD; texts are cut at 1 KiB. Never fails, never blocks longer than write(2).
- */
+ * not UTF-8 become U+FFFD; texts are cut at 1 KiB. Never fails, never waits but for write(2). */
 void log_write(enum log_level level, const char *room, const char *message,
                const struct log_field *fields, size_t count);
 

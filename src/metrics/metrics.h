@@ -27,8 +27,7 @@
     X(UNREADABLE, "unreadable")               \
     X(TOO_FAST, "too_fast")
 
-/* Statuses of oncehook_deliveries_total{source,status}. Beside them "other": a recipe's own answer.
- */
+/* Statuses of oncehook_deliveries_total{source,status}. Beside them "other": a recipe's answer. */
 #define METRIC_STATUSES(X) \
     X(200, "200")          \
     X(202, "202")          \

@@ -18,7 +18,7 @@ static enum oh_status check_text(const char *text, size_t len, struct oh_error *
 {
     int line = 1;
     if (len > YAML_BYTES_MAX)
-        return fail_at(err, 0, "the file is larger than any recipe should be");
+        return fail_at(err, 0, "the file is larger than any such file should be");
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)text[i];
         size_t n = utf8_length(text + i, len - i);
@@ -108,7 +108,8 @@ static void swallow(struct fy_diag *diag, void *user, const char *text, size_t l
     (void)diag, (void)user, (void)text, (void)len;
 }
 
-static enum oh_status parse(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
+static enum oh_status parse(struct yaml *yaml, const char *text, size_t len,
+                            enum fy_parse_cfg_flags more_flags, struct oh_error *err)
 {
     struct fy_diag_cfg diag_config;
     fy_diag_cfg_default(&diag_config);
@@ -118,7 +119,8 @@ static enum oh_status parse(struct yaml *yaml, const char *text, size_t len, str
     if (!yaml->diag)
         return oh_fail(err, OH_NO_MEMORY, "out of memory");
     fy_diag_set_collect_errors(yaml->diag, true);
-    struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE,
+    struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE |
+                                           more_flags,
                                   .diag = yaml->diag};
     yaml->parser = fy_parser_create(&config);
     if (!yaml->parser || fy_parser_set_string(yaml->parser, text, len) != 0)
@@ -149,17 +151,29 @@ static enum oh_status check_document(struct yaml *yaml, struct oh_error *err)
     return fy_parser_get_stream_error(yaml->parser) ? fail_as_parser(yaml, err) : OH_OK;
 }
 
-enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
+static enum oh_status open_with(struct yaml *yaml, const char *text, size_t len,
+                                enum fy_parse_cfg_flags more_flags, struct oh_error *err)
 {
     *yaml = (struct yaml){0};
     enum oh_status status = check_text(text, len, err);
     if (!status)
-        status = parse(yaml, text, len, err);
+        status = parse(yaml, text, len, more_flags, err);
     if (!status)
         status = check_document(yaml, err);
     if (!status)
         yaml->root = fy_document_root(yaml->document);
     return status;
+}
+
+enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
+{
+    return open_with(yaml, text, len, 0, err);
+}
+
+enum oh_status yaml_open_with_duplicates(struct yaml *yaml, const char *text, size_t len,
+                                         struct oh_error *err)
+{
+    return open_with(yaml, text, len, FYPCF_ALLOW_DUPLICATE_KEYS, err);
 }
 
 void yaml_close(struct yaml *yaml)

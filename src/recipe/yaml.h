@@ -8,7 +8,7 @@
 
 #include <libfyaml.h>
 
-#define YAML_BYTES_MAX (256 << 10)
+#define YAML_BYTES_MAX (1 << 20)
 
 struct yaml {
     struct fy_diag *diag;
@@ -21,6 +21,10 @@ struct yaml {
  * OH_INVALID with err->line set, OH_NO_MEMORY. */
 enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len,
                          struct oh_error *err) OH_MUST_CHECK;
+
+/* The same, but keys that stand twice are left to the caller, who tells all mistakes at once. */
+enum oh_status yaml_open_with_duplicates(struct yaml *yaml, const char *text, size_t len,
+                                         struct oh_error *err) OH_MUST_CHECK;
 void yaml_close(struct yaml *yaml);
 
 /* The line of `node`, from 1: that of the first scalar in it; `otherwise` where there is none. */
