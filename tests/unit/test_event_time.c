@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Promises of event/time.h: what providers write is read to the microsecond, what nobody could mean
  * is refused, and nothing overflows. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "event_support.h"
 
-#include "base/slice.h"
 #include "event/time.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -80,7 +75,7 @@ static const struct readable {
 static void time_reads_what_providers_write(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(readable) / sizeof(readable[0]); i++) {
+    for (size_t i = 0; i < LENGTH(readable); i++) {
         int64_t unix_us = 42;
         if (!time_parse(slice_of_text(readable[i].text), readable[i].unit, &unix_us) ||
             unix_us != readable[i].unix_us)
@@ -144,7 +139,7 @@ static void time_refuses_what_is_no_time(void **state)
 {
     (void)state;
     static const enum recipe_time_unit units[] = {S, MS, ISO, AUTO};
-    for (size_t i = 0; i < sizeof(unreadable) / sizeof(unreadable[0]); i++)
+    for (size_t i = 0; i < LENGTH(unreadable); i++)
         for (size_t u = 0; u < 4; u++) {
             int64_t unix_us;
             if (time_parse(slice_of_text(unreadable[i]), units[u], &unix_us))
@@ -172,9 +167,7 @@ static void time_keeps_only_the_contracts_window(void **state)
 static void time_agrees_with_gmtime(void **state)
 {
     (void)state;
-    unsigned seed = (unsigned)time(NULL);
-    printf("seed %u\n", seed);
-    srandom(seed);
+    seed_random();
     for (int i = 0; i < 20000; i++) {
         time_t t = (time_t)(((int64_t)random() << 8 | (random() & 255)) % INT64_C(253402300800));
         struct tm tm;
@@ -191,9 +184,7 @@ static void time_agrees_with_gmtime(void **state)
 static void time_survives_any_bytes(void **state)
 {
     (void)state;
-    unsigned seed = (unsigned)time(NULL);
-    printf("seed %u\n", seed);
-    srandom(seed);
+    seed_random();
     static const char symbols[] = "0123456789--::TZ+.eE 0099";
     for (int i = 0; i < 200000; i++) {
         size_t len = (size_t)random() % 40;
