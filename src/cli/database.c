@@ -3,6 +3,7 @@
 #include "cli/database.h"
 
 #include <stdio.h>
+#include <string.h>
 
 bool cli_database_find(const struct cli_database_options *options, bool owner,
                        struct cli_database *out)
@@ -39,4 +40,34 @@ void cli_database_release(struct cli_database *database)
 {
     config_free(database->config);
     *database = (struct cli_database){0};
+}
+
+/* Sets search_path, pg_temp last: else a temporary table would come before the schema's own. */
+static bool enter_schema(PGconn *connection, const char *schema)
+{
+    char *quoted = PQescapeIdentifier(connection, schema, strlen(schema));
+    char sql[192];
+    bool fits = quoted && snprintf(sql, sizeof(sql), "SET search_path = %s, pg_temp", quoted) <
+                              (int)sizeof(sql);
+    PGresult *result = fits ? PQexec(connection, sql) : NULL;
+    bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
+
+    PQclear(result);
+    PQfreemem(quoted);
+    return done;
+}
+
+PGconn *cli_database_connect(const struct cli_database *database, const char *name)
+{
+    static const char *const names[] = {"fallback_application_name", "connect_timeout", "dbname",
+                                        NULL};
+    const char *const values[] = {name, "10", database->url, NULL};
+    PGconn *connection = PQconnectdbParams(names, values, 1);
+
+    if (PQstatus(connection) == CONNECTION_OK && enter_schema(connection, database->schema))
+        return connection;
+    fprintf(stderr, "%s: database: %s", name,
+            connection ? PQerrorMessage(connection) : "no memory\n");
+    PQfinish(connection);
+    return NULL;
 }

@@ -5,6 +5,8 @@
 
 #include "config/config.h"
 
+#include <libpq-fe.h>
+
 /* What argp read; every member may be NULL. */
 struct cli_database_options {
     const char *url;    /* --database */
@@ -23,5 +25,9 @@ struct cli_database {
 bool cli_database_find(const struct cli_database_options *options, bool owner,
                        struct cli_database *out) OH_MUST_CHECK;
 void cli_database_release(struct cli_database *database);
+
+/* A connection whose statements see the schema alone. NULL: stderr says why (exit code 2). The
+ * caller ends it with PQfinish(). `name` goes to application_name. */
+PGconn *cli_database_connect(const struct cli_database *database, const char *name) OH_MUST_CHECK;
 
 #endif
