@@ -174,6 +174,17 @@ events: {id: /id}
     assert done.stderr.startswith(f"{recipe}:10: `algorithm`")
 
 
+def test_documented_recipe_is_taken(tmp_path):
+    text = (DATA.parent.parent / "docs" / "providers.md").read_text()
+    blocks = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.S) if "schemes:" in b]
+    assert len(blocks) == 1
+    recipe = tmp_path / "acme.yaml"
+    recipe.write_text(blocks[0])
+    request = dict(vectors("stripe")[0], provider="acme", scheme="acme", expect="reject")
+    code, rows, _ = run(tmp_path, [request], "--recipe", recipe)
+    assert (code, rows[request["id"]]) == (0, ("reject", "signature_missing", "ok"))
+
+
 BROKEN = [
     "", "{", "{}", "null", "[1]", '[{"id":1}]', "[[]]",
     json.dumps([{"id": "a\tb"}]),
