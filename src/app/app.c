@@ -28,6 +28,7 @@ struct app {
     struct lanes *lanes;
     struct http *http;
     struct admin *admin;
+    struct admin_hooks admin_hooks; /* the admin room keeps a pointer to them */
     struct upkeep *upkeep;
 };
 
@@ -95,7 +96,7 @@ static enum oh_status start(struct app *app, struct oh_error *err)
 {
     const struct config *config = app->config;
     const struct http_hooks http_hooks = {.context = app, .submit = submit, .is_ready = is_ready};
-    const struct admin_hooks admin_hooks = {.context = app, .get_state = get_state};
+    app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
     enum oh_status status = start_metrics(app, err);
     if (status == OH_OK)
         status = lanes_start(config, app->metrics, 0, on_decided, app, &app->lanes, err);
@@ -103,7 +104,7 @@ static enum oh_status start(struct app *app, struct oh_error *err)
         status =
             http_start(config, app->metrics, config->database.lanes, &http_hooks, &app->http, err);
     if (status == OH_OK && config->admin.listen.host)
-        status = admin_start(config, app->metrics, &admin_hooks, &app->admin, err);
+        status = admin_start(config, app->metrics, &app->admin_hooks, &app->admin, err);
     if (status == OH_OK)
         status = upkeep_start(config, &app->upkeep, err);
     return status;
