@@ -21,7 +21,7 @@
     X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                      \
       "Deliveries answered, by source and HTTP status.")                                    \
     X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                            \
-      "Deliveries refused before any event was read, by source and reason.")                \
+      "Deliveries refused, or verified and unreadable, by source and reason.")              \
     X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                      \
       "Events with the fields of a recent one under a new id (best effort).")               \
     X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,            \
@@ -32,7 +32,7 @@
     X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                  \
       "Seconds from sending a batch to its known commit.")                                  \
     X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                        \
-      "Seconds from a delivery's last byte to its answer.")                                 \
+      "Seconds from a delivery's acceptance to its answer.")                                \
     X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                            \
       "Events admitted and not yet decided.")                                               \
     X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                \

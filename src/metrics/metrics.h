@@ -72,7 +72,7 @@ void metrics_count_deadlock(struct metrics_shard *shard);
 void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s);
 
 /* Histograms: events a batch, seconds from sending a batch to its known commit, seconds from a
- * request's last byte to its answer. */
+ * delivery's acceptance to its answer. */
 void metrics_observe_batch_events(struct metrics_shard *shard, uint32_t events);
 void metrics_observe_commit_us(struct metrics_shard *shard, int64_t us);
 void metrics_observe_ack_us(struct metrics_shard *shard, int64_t us);
