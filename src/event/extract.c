@@ -81,7 +81,7 @@ static bool decide_uuid(const struct plan_event *of, bool wanted, const struct p
     if (!wanted)
         return false;
     struct scan_value value = plan_read(of, from);
-    return value.kind == SCAN_STRING && uuid_parse(scan_value_text(&value), uuid);
+    return uuid_parse(scan_value_text(&value), uuid);
 }
 
 static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, EVP_MD_CTX *sha256,
@@ -93,8 +93,8 @@ static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, 
     if (of->event->jsonb)
         out->payload = out->raw;
     enum oh_status status = decide_type(of, arena, out, err);
-    if (status || recipe_is_ping(m->events, out->provider_type))
-        return status; /* the key of a ping is not needed */
+    if (status)
+        return status;
     out->occurred_at_us = decide_time(of, now_us);
     out->has_enrollment = decide_uuid(of, m->has_enrollment, &m->enrollment, out->enrollment_id);
     out->has_instance = decide_uuid(of, m->has_instance, &m->instance, out->instance_id);

@@ -227,6 +227,32 @@ static void mapping_of_the_source_stands_before_the_recipes(void **state)
     oh_mapping_free(NULL);
 }
 
+static void mapping_refuses_more_pointers_than_a_scan_follows(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"id", "composite", "composite_optional", "type"};
+    char *events = format("{");
+    int pointers = 0;
+    for (size_t list = 0; list < LENGTH(lists); list++) {
+        events = format("%s%s%s: [", events, list ? ", " : "", lists[list]);
+        for (int i = 0; i < 12; i++)
+            events = format("%s%s/p%d", events, i ? ", " : "", pointers++);
+        events = format("%s]", events);
+    }
+    assert_int_equal(pointers, SCAN_WANTS_MAX);
+    use_recipe(format("%s}", events));
+    assert_int_equal(extract_one("", "{\"p47\":\"last\"}").provider_type.len, strlen("last"));
+    struct oh_mapping *one_more = mapping;
+    struct oh_error err = {.line = 0};
+    assert_int_equal(oh_mapping_new(recipe, "/q", NULL, &one_more, &err), OH_INVALID);
+    assert_null(one_more);
+    assert_non_null(strstr(err.text, "48"));
+    oh_mapping_free(mapping);
+    mapping = NULL;
+    /* One that is there already costs nothing. */
+    assert_int_equal(oh_mapping_new(recipe, "/p0", NULL, &mapping, &err), OH_OK);
+}
+
 /* ---- payload -----------------------------------------------------------------------------------
  */
 
@@ -423,6 +449,7 @@ int main(void)
         EVENT_TEST(time_is_the_first_readable_within_the_window),
         EVENT_TEST(owner_that_is_no_uuid_names_nothing),
         EVENT_TEST(mapping_of_the_source_stands_before_the_recipes),
+        EVENT_TEST(mapping_refuses_more_pointers_than_a_scan_follows),
         EVENT_TEST(payload_is_the_exact_bytes_that_jsonb_can_hold),
         EVENT_TEST(form_gives_the_json_of_its_field),
         EVENT_TEST(extract_says_why_a_body_is_unreadable),

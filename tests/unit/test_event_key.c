@@ -152,6 +152,9 @@ static const struct {
     {"{composite: [/a], composite_optional: [/b]}", "{\"a\":\"x\",\"b\":{}}", NULL},
     {"{composite: [/a], composite_optional: [/b]}", "{\"a\":\"x\",\"b\":\"\\udc00\"}", NULL},
     {"{composite: [/a], composite_optional: [/b]}", "{\"b\":\"x\"}", NULL},
+    /* The same pointer into the event and into what stands around it. */
+    {"{split: /e, composite: [/id, 'body:/id']}", "{\"id\":\"B\",\"e\":[{\"id\":\"E\"}]}",
+     "1:E,1:B,"},
 };
 
 static void composite_needs_all_its_fields(void **state)
