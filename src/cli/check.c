@@ -84,7 +84,9 @@ int cli_check(int argc, char **argv)
                "nothing is connected to.\vExit: 0 fine, 2 mistakes.",
     };
     struct check_arguments arguments = {.path = NULL};
+    char name[] = "oncehook check";
 
+    argv[0] = name;
     argp_err_exit_status = CLI_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     if (arguments.print_options)

@@ -110,10 +110,13 @@ static void load_file(struct loader *loader)
 static void free_form(struct source_form *form)
 {
     options_free(IN_SOURCE, form);
-    for (size_t i = 0; i < form->secret_count; i++)
-        secret_free(&form->secrets[i]);
+    for (size_t i = 0; i < form->secret_count; i++) {
+        if (form->secrets) /* not taken by the source */
+            secret_free(&form->secrets[i]);
+        free(form->secret_origins[i].file);
+    }
     free(form->secrets);
-    free(form->secret_lines);
+    free(form->secret_origins);
 }
 
 static int compare_lines(const void *a, const void *b)

@@ -92,7 +92,7 @@ enum oh_status config_inspect(const struct config *config, struct config_mistake
         if (config->files[i].kind != CONFIG_FILE_CERTIFICATE &&
             open_to_others(config->files[i].path))
             loader_mistake(&for_warnings, config->files[i].line,
-                           "this file holds a secret and everybody may read it: chmod o-r");
+                           "the file with this secret is open to everybody: chmod o-r");
     if (config->source_count == 0)
         loader_mistake(&for_warnings, 0, "no sources: every delivery will be answered 404");
     return for_mistakes.no_memory || for_warnings.no_memory ? OH_NO_MEMORY : OH_OK;

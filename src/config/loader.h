@@ -40,13 +40,19 @@ struct loader {
     bool no_memory;
 };
 
+/* Where a secret comes from. */
+struct secret_origin {
+    int line;
+    char *file; /* in which it stands in clear; NULL = in the environment */
+};
+
 /* One source as written, before its recipe is known. */
 struct source_form {
     int line;
     int lines[CONFIG_OPTIONS_MAX];
     char *name, *provider, *scheme;
     struct secret *secrets;
-    int *secret_lines;
+    struct secret_origin *secret_origins; /* of each */
     size_t secret_count;
     char *map_enrollment, *map_instance;
     char *dedup_scope;
@@ -63,8 +69,8 @@ struct source_form {
 bool loader_open(struct loader *loader, const char *path);
 void loader_close(struct loader *loader);
 
-/* Puts the braces of `${NAME}` back, in place, NUL-terminated: loader->text and what libfyaml makes of
- * it hold two private-use characters in their place. */
+/* Puts the braces of `${NAME}` back, in place, NUL-terminated: loader->text and what libfyaml makes
+ * of it hold two private-use characters in their place. */
 void loader_unmask(char *text, size_t *len);
 
 /* Adds one mistake; line 0 = about the whole file. */
@@ -79,6 +85,7 @@ struct value {
     char *text; /* NUL-terminated, without NUL inside */
     size_t len;
     int line;
+    bool in_clear; /* no part of it came from the environment */
 };
 
 /* False when `node` is no scalar, empty, or names a variable that is not set: a mistake that begins
@@ -98,7 +105,7 @@ const char *secret_read_file(struct loader *loader, const char *path, struct sec
 /* `path` as it is when absolute, else from the file's directory. malloc'd. */
 char *loader_resolve_path(struct loader *loader, const char *path);
 
-/* Remembers that the configuration names this file. Takes a copy. */
+/* Remembers a file for config_inspect(), each once. Takes a copy. */
 void loader_note_file(struct loader *loader, enum config_file_kind kind, const char *path,
                       int line);
 

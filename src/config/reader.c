@@ -214,6 +214,9 @@ char *loader_resolve_path(struct loader *loader, const char *path)
 void loader_note_file(struct loader *loader, enum config_file_kind kind, const char *path, int line)
 {
     struct config *config = loader->config;
+    for (size_t i = 0; i < config->file_count; i++)
+        if (config->files[i].kind == kind && strcmp(config->files[i].path, path) == 0)
+            return;
     struct config_file *files = realloc(config->files, (config->file_count + 1) * sizeof(*files));
     char *copy = loader_copy(loader, path, strlen(path));
     if (files)
@@ -358,6 +361,7 @@ bool value_read(struct loader *loader, const char *name, struct fy_node *node, i
     }
     struct growing out = {0};
     bool fine = expand(loader, name, value->line, text.data, text.len, &out);
+    value->in_clear = !memmem(text.data, text.len, "$" MASK_OPEN, 1 + MASK_BYTES);
     value->text = out.text;
     value->len = out.len;
     if (!fine)

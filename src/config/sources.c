@@ -137,19 +137,24 @@ static const struct oh_recipe *make_hmac_recipe(struct loader *loader,
 /* ---- parts of a source ----------------------------------------------------------------------- */
 
 static void build_keyring(struct loader *loader, const struct source_form *form,
-                          struct config_source *source)
+                          bool are_public_keys, struct config_source *source)
 {
     source->keyring = oh_keyring_new(source->recipe);
     if (!source->keyring)
         loader->no_memory = true;
     for (size_t i = 0; source->keyring && i < source->secret_count; i++) {
+        const struct secret_origin *origin = &form->secret_origins[i];
         struct oh_error err = {.text = ""};
+        if (!source->secrets[i].bytes.data)
+            continue; /* told already */
         enum oh_status status = oh_keyring_add(source->keyring, source->secrets[i].bytes, &err);
         if (status == OH_NO_MEMORY)
             loader->no_memory = true;
         else if (status != OH_OK)
-            loader_mistake(loader, form->secret_lines[i], "sources[].secrets: secret %zu: %s",
-                           i + 1, err.text);
+            loader_mistake(loader, origin->line, "sources[].secrets: secret %zu: %s", i + 1,
+                           err.text);
+        else if (origin->file && !are_public_keys)
+            loader_note_file(loader, CONFIG_FILE_SECRET, origin->file, origin->line);
     }
 }
 
@@ -248,7 +253,6 @@ static void take_from_form(struct source_form *form, struct config_source *sourc
     source->map_instance = form->map_instance;
     form->name = form->provider = form->map_enrollment = form->map_instance = NULL;
     form->secrets = NULL;
-    form->secret_count = 0;
     form->allow = (struct config_networks){NULL, 0};
 }
 
@@ -270,7 +274,7 @@ static void build_source(struct loader *loader, struct source_form *form,
     struct oh_recipe_info info;
     oh_recipe_describe(recipe, &info);
     source->recipe = recipe;
-    build_keyring(loader, form, source);
+    build_keyring(loader, form, info.has_private_key, source);
     build_mapping(loader, form, source);
     build_scopes(loader, form, is_hmac, info.id_scope, source);
     build_times(loader, form, &info, source);

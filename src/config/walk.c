@@ -31,41 +31,45 @@ static void read_networks(struct loader *loader, const char *name, struct fy_nod
     }
 }
 
-/* One entry of `secrets`: a text, or {file: PATH}. */
-static void read_one_secret(struct loader *loader, const char *name, struct fy_node *node, int line,
-                            struct secret *secret)
+/* The value under `file` of {file: PATH}, NULL for anything else. */
+static struct fy_node *file_of_secret(struct fy_node *node)
 {
-    struct fy_node *file = NULL;
-    if (node && fy_node_is_mapping(node)) {
-        void *at = NULL;
-        struct fy_node_pair *pair = fy_node_mapping_iterate(node, &at);
-        const char *key = pair ? fy_node_get_scalar0(fy_node_pair_key(pair)) : NULL;
-        if (!key || strcmp(key, "file") != 0 || fy_node_mapping_item_count(node) != 1) {
-            loader_mistake(loader, line, "%s: each is a text or {file: PATH}", name);
-            return;
-        }
-        file = fy_node_pair_value(pair);
+    void *at = NULL;
+    struct fy_node_pair *pair = fy_node_mapping_iterate(node, &at);
+    struct oh_slice key = pair ? yaml_text(fy_node_pair_key(pair)) : (struct oh_slice){NULL, 0};
+    bool is_file = key.len == 4 && memcmp(key.data, "file", 4) == 0;
+    return is_file && fy_node_mapping_item_count(node) == 1 ? fy_node_pair_value(pair) : NULL;
+}
+
+/* One entry of `secrets`: a text, or {file: PATH}. */
+static void read_one_secret(struct loader *loader, const char *name, struct fy_node *node,
+                            struct secret *secret, struct secret_origin *origin)
+{
+    bool in_file = node && fy_node_is_mapping(node);
+    struct fy_node *from = in_file ? file_of_secret(node) : node;
+    if (in_file && !from) {
+        loader_mistake(loader, origin->line, "%s: each is a text or {file: PATH}", name);
+        return;
     }
     struct value value;
-    if (!value_read(loader, name, file ? file : node, line, &value))
+    if (!value_read(loader, name, from, origin->line, &value))
         return;
     const char *wrong = NULL;
-    if (file) {
-        char *path = loader_resolve_path(loader, value.text);
-        wrong = path ? secret_read_file(loader, path, secret) : "out of memory";
-        if (path && !wrong)
-            loader_note_file(loader, CONFIG_FILE_SECRET, path, value.line);
-        free(path);
+    if (in_file) {
+        origin->file = loader_resolve_path(loader, value.text);
+        wrong = origin->file ? secret_read_file(loader, origin->file, secret) : "out of memory";
     } else if (value.len == 0) {
         wrong = "it is empty";
     } else if (value.len > CONFIG_SECRET_BYTES_MAX) {
         wrong = "it is too long";
     } else {
         secret->bytes = (struct oh_slice){loader_copy(loader, value.text, value.len), value.len};
+        if (value.in_clear)
+            origin->file = loader_copy(loader, loader->config->path, strlen(loader->config->path));
     }
     if (wrong)
         loader_mistake(loader, value.line, "%s: a %s cannot be taken: %s", name,
-                       file ? "file" : "secret", wrong);
+                       in_file ? "file" : "secret", wrong);
     value_free(&value);
 }
 
@@ -78,14 +82,14 @@ static void read_secrets(struct loader *loader, const char *name, struct fy_node
         return;
     }
     form->secrets = loader_alloc(loader, (size_t)count, sizeof(*form->secrets));
-    form->secret_lines = loader_alloc(loader, (size_t)count, sizeof(*form->secret_lines));
-    for (int i = 0; form->secrets && form->secret_lines && i < count; i++) {
-        struct fy_node *node_i = fy_node_sequence_get_by_index(node, i);
-        struct secret *secret = &form->secrets[form->secret_count];
-        int line_i = yaml_line(node_i, line);
-        read_one_secret(loader, name, node_i, line_i, secret);
-        if (secret->bytes.data)
-            form->secret_lines[form->secret_count++] = line_i;
+    form->secret_origins = loader_alloc(loader, (size_t)count, sizeof(*form->secret_origins));
+    if (!form->secrets || !form->secret_origins)
+        return;
+    form->secret_count = (size_t)count; /* those with a mistake stay empty */
+    for (int i = 0; i < count; i++) {
+        struct fy_node *item = fy_node_sequence_get_by_index(node, i);
+        form->secret_origins[i].line = yaml_line(item, line);
+        read_one_secret(loader, name, item, &form->secrets[i], &form->secret_origins[i]);
     }
 }
 
@@ -164,6 +168,8 @@ static void read_option(struct loader *loader, const struct option *option, stru
     const char *wrong = option_parse(loader, option, value.text, (char *)base + option->offset);
     if (wrong)
         tell_wrong_value(loader, option, value.line, wrong);
+    else if (option->type == OPTION_SECRET && value.in_clear)
+        loader_note_file(loader, CONFIG_FILE_SECRET, loader->config->path, value.line);
     value_free(&value);
 }
 

@@ -1,0 +1,178 @@
+"""`oncehook check`: every mistake at once, nothing of a secret in it, exit codes, TLS files, warnings."""
+
+import base64
+import os
+import subprocess
+
+import pytest
+
+from support.gateway import REPOSITORY, oncehook
+from support.sign import self_signed
+
+PLANTED = "whsec_PLANTED4711"
+
+GOOD = """\
+listen:
+  https: 127.0.0.1:8443
+  tls: {{certificate: {certificate}, key: {key}}}
+admin: {{listen: 127.0.0.1:9090, token: ${{CHECK_TOKEN}}}}
+database: {{url: "postgresql://gateway@127.0.0.1/x"}}
+sources:
+  - {{name: shop, provider: hmac, header: X-Signature, secrets: [${{CHECK_SECRET}}, {{file: old}}]}}
+"""
+
+BAD = """\
+listen:
+  https: 127.0.0.1:8443
+  tls: {certificat: cert.pem}
+limits: {connections: 0, body_bytes: whsec_PLANTED4711}
+limits: {memory: 0}
+admin:
+  token: ${CHECK_NOT_SET}
+  whsec_PLANTED4711: 1
+database: {url: "postgresql://u:whsec_PLANTED4711@h/%zz"}
+outage: spool
+retention: {events: 30d, ledger: 20d}
+sources:
+  - {name: a, provider: stripe, secrets: [{whsec_PLANTED4711: x}, {file: nowhere}]}
+  - {name: a, provider: sendgrid, secrets: [whsec_PLANTED4711, ${CHECK_SECRET}]}
+  - name: Shop
+    provider: nobody-${CHECK_SECRET}
+    secrets: whsec_PLANTED4711
+    allow: [10.0.0.1/8, "${CHECK_SECRET}"]
+  - {name: b, provider: hmac, secrets: [x], header: X, rate_limit: {burst: 5}}
+providers:
+  - provider: own
+
+  - whsec: x
+"""
+
+# line, words: all of BAD's mistakes, told in one run.
+MISTAKES = [
+    (2, "listen.tls.certificate is missing"), (2, "listen.tls.key is missing"),
+    (3, "no option is called listen.tls.certificat"), (4, "limits.connections is out of bounds"),
+    (4, "limits.body_bytes must be a size"), (5, "limits stands here again; first on line 4"),
+    (7, "environment variable CHECK_NOT_SET is not set"), (8, "a key that is no option"),
+    (9, "database.url"), (10, "outage: spool is not in this release"),
+    (11, "retention.ledger is shorter than retention.events"), (11, "shorter than spool.age"),
+    (13, "a text or {file: PATH}"), (13, "No such file"),
+    (14, "this name already"), (14, "secret 1:"), (14, "secret 2:"),
+    (15, "sources[].name"), (16, "no such provider"), (17, "must be a list"),
+    (18, "entry 1"), (18, "entry 2"), (19, "per_second is missing"), (21, ""), (23, ""),
+]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A place with a certificate, its key and a file with a secret."""
+    self_signed(str(tmp_path))
+    (tmp_path / "old").write_text("the-old-secret\n")
+    (tmp_path / "old").chmod(0o600)
+    return tmp_path
+
+
+def check(directory, text, **env):
+    path = directory / "oncehook.yaml"
+    path.write_text(text)
+    return oncehook("check", "-c", path, check=False,
+                    env={"CHECK_TOKEN": "t" + PLANTED, "CHECK_SECRET": PLANTED, **env})
+
+
+def good(directory, **files):
+    certificate, key = self_signed(str(directory))
+    return GOOD.format(**{"certificate": certificate, "key": key, **files})
+
+
+def test_a_fine_configuration_is_told_in_one_line(directory):
+    done = check(directory, good(directory))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (f"{directory}/oncehook.yaml: fine: 1 source, https on 127.0.0.1:8443, "
+                           f"admin on 127.0.0.1:9090, {os.cpu_count()} lane"
+                           f"{'s' if os.cpu_count() != 1 else ''}\n")
+
+
+def test_every_mistake_is_told_at_once_with_its_line(directory):
+    done = check(directory, BAD)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    told = []
+    for line in lines:
+        file, number, what = line.split(":", 2)
+        assert file == f"{directory}/oncehook.yaml" and what.startswith(" "), line
+        told.append((int(number), what))
+    assert told == sorted(told, key=lambda mistake: mistake[0])
+    for number, words in MISTAKES:
+        assert any(number == at and words in what for at, what in told), (number, words, done.stderr)
+    assert len(told) == len(MISTAKES), done.stderr
+
+
+def test_no_secret_is_ever_printed(directory):
+    texts = [BAD, BAD.replace("]", "", 1), BAD.replace("database:", "database: database:")]
+    texts += [f"{BAD}\n{key}: {PLANTED}: x\n" for key in ("admin", "queue", "a b")]
+    texts += [f"{BAD}\n{key}: {{{PLANTED}: [" for key in ("admin", "queue")]
+    for text in texts:
+        done = check(directory, text)
+        assert done.returncode == 2
+        assert "PLANTED" not in done.stdout + done.stderr
+    assert "PLANTED" not in check(directory, good(directory)).stdout
+
+
+def test_certificate_and_key_must_load_and_fit(directory):
+    other = directory / "other"
+    other.mkdir()
+    certificate, key = self_signed(str(other))
+    for files, words in [({"key": key}, "listen.tls.key does not belong to the certificate"),
+                         ({"key": directory / "old"}, "listen.tls.key cannot be loaded"),
+                         ({"certificate": directory / "old"}, "listen.tls.certificate cannot be loaded"),
+                         ({"certificate": "nowhere.pem"}, "No such file")]:
+        done = check(directory, good(directory, **files))
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{directory}/oncehook.yaml:3: ") and words in done.stderr
+    assert check(other, good(other, certificate=certificate, key=os.path.basename(key))
+                 .replace(", {file: old}", "")).returncode == 0
+
+
+def test_an_expired_certificate_is_a_mistake(directory):
+    certificate, key = self_signed(str(directory))
+    subprocess.run(["openssl", "x509", "-new", "-key", key, "-subj", "/CN=x", "-days", "-1", "-out",
+                    certificate], check=True, stderr=subprocess.DEVNULL)
+    done = check(directory, GOOD.format(certificate=certificate, key=key))
+    assert (done.returncode, "has expired" in done.stderr) == (2, True), done.stderr
+
+
+def test_secrets_open_to_everybody_are_a_warning(directory):
+    (directory / "old").chmod(0o644)
+    done = check(directory, good(directory))
+    assert done.returncode == 0
+    assert done.stderr == (f"{directory}/oncehook.yaml:7: warning: the file with this secret is open to "
+                           "everybody: chmod o-r\n")
+    in_clear = good(directory).replace("{file: old}", "an-inline-secret")
+    assert "oncehook.yaml:7: warning:" in check(directory, in_clear).stderr
+    (directory / "oncehook.yaml").chmod(0o600)
+    assert check(directory, in_clear).stderr == ""
+
+
+def test_usage_errors_exit_with_2():
+    for arguments in [(), ("-c",), ("--nonsense",), ("-c", "/nowhere/oncehook.yaml"), ("x",)]:
+        done = oncehook("check", *arguments, check=False)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert done.stderr
+    assert oncehook("check", "--help").stdout.startswith("Usage: oncehook check")
+
+
+def test_the_sample_is_fine_but_for_its_certificate(directory):
+    with open(os.path.join(REPOSITORY, "deploy/oncehook.example.yaml"), encoding="utf-8") as file:
+        text = file.read()
+    certificate, key = self_signed(str(directory))
+    text = text.replace("/etc/oncehook/cert.pem", certificate).replace("/etc/oncehook/key.pem", key)
+    public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "DER"], check=True,
+                            stdout=subprocess.PIPE).stdout
+    done = check(directory, text, ONCEHOOK_ADMIN_TOKEN="x", ONCEHOOK_DATABASE_URL="postgresql:///x",
+                 DATABASE_URL="postgresql:///x", STRIPE_SECRET="x", SHOP_SECRET="x",
+                 SENDGRID_PUBLIC_KEY=base64.b64encode(public).decode())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_options_are_the_table_of_the_docs():
+    with open(os.path.join(REPOSITORY, "docs/configuration.md"), encoding="utf-8") as file:
+        assert file.read().endswith(oncehook("check", "--options").stdout)
