@@ -150,7 +150,7 @@ out:
 static enum oh_status parse_key(const struct oh_recipe *recipe, struct oh_slice secret,
                                 bool private_half, struct crypto_key *out, struct oh_error *err)
 {
-    *out = (struct crypto_key){NULL};
+    *out = (struct crypto_key){.mac = NULL};
     if (secret.len == 0)
         return oh_fail(err, OH_INVALID, "the secret is empty");
     if (secret.len > SECRET_BYTES_MAX)
@@ -182,7 +182,7 @@ void crypto_key_clear(struct crypto_key *key)
     EVP_MAC_CTX_free(key->mac); /* wipes the key schedule */
     EVP_MD_CTX_free(key->verifier);
     EVP_MD_CTX_free(key->signer);
-    *key = (struct crypto_key){NULL};
+    *key = (struct crypto_key){.mac = NULL};
 }
 
 /* ---- MACs and signatures -----------------------------------------------------------------------
