@@ -55,7 +55,7 @@ static enum oh_status check_text(struct oh_slice text, size_t *count, struct oh_
 enum oh_status pointer_parse(struct oh_slice text, unsigned flags, struct oh_arena *arena,
                              struct pointer *out, struct oh_error *err)
 {
-    size_t count;
+    size_t count = 0;
     enum oh_status status = check_text(text, &count, err);
     if (status)
         return status;

@@ -360,11 +360,11 @@ static void bad_secrets_are_refused_and_never_repeated(void **state)
         "-----BEGIN PUBLIC KEY-----\nhunter2\n-----END PUBLIC KEY-----\n",
         "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
         /* the published key with a byte behind its end, and one on secp256k1 */
-        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/"
-        "7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw"
-        "+2fNNRaINXvVpiglSI8eNEc6wEA3F+gA=",
-        "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEeb5mfvncu6xVoGKVzocLBwKb/"
-        "NstzijZWfKBWxb4F5hIOtp3JqPEZV2k+/wOEQio/Re0SKaFVBmcR9CP+xDUuA==",
+        ("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/"
+         "7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw"
+         "+2fNNRaINXvVpiglSI8eNEc6wEA3F+gA="),
+        ("MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEeb5mfvncu6xVoGKVzocLBwKb/"
+         "NstzijZWfKBWxb4F5hIOtp3JqPEZV2k+/wOEQio/Re0SKaFVBmcR9CP+xDUuA=="),
     };
     ring = ring_of(oh_catalog_find(catalog, "sendgrid", NULL), NULL, NULL);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
