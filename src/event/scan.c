@@ -116,20 +116,15 @@ struct range {
     size_t start, end;
 };
 
-/* The scalar or key that yajl has just reported. yajl reads a number at the very end of the body
- * only when it is told that nothing follows, and then counts from that call; but there the number
- * is the whole body. */
-static struct range token_here(struct scan *s)
+/* The scalar or key that yajl has just reported. The length of a number is known, its end is not:
+ * one at the very end of the body is reported only when yajl is told that nothing follows, and then
+ * it counts from that call. len 0 = not known. */
+static struct range token_here(struct scan *s, size_t len)
 {
-    struct range token = {s->at, s->body.len};
-    if (s->depth > 0) {
-        token.end = yajl_get_bytes_consumed(s->parser);
-    } else {
-        while (token.end > 0 && is_space(s->body.data[token.end - 1]))
-            token.end--;
-    }
-    while (token.start < token.end && is_between_tokens(s->body.data[token.start]))
+    struct range token = {s->at, 0};
+    while (token.start < s->body.len && is_between_tokens(s->body.data[token.start]))
         token.start++;
+    token.end = len ? token.start + len : yajl_get_bytes_consumed(s->parser);
     s->at = token.end;
     return token;
 }
@@ -421,13 +416,13 @@ static bool string_is_text(struct scan *s, struct range token, const void *decod
 static int on_null(void *ctx)
 {
     struct scan *s = ctx;
-    return on_scalar(s, token_here(s), &(struct scan_value){.kind = SCAN_NULL});
+    return on_scalar(s, token_here(s, 0), &(struct scan_value){.kind = SCAN_NULL});
 }
 
 static int on_boolean(void *ctx, int truth)
 {
     struct scan *s = ctx;
-    struct range token = token_here(s);
+    struct range token = token_here(s, 0);
     return on_scalar(s, token,
                      &(struct scan_value){
                          .data = s->body.data + token.start,
@@ -439,7 +434,7 @@ static int on_boolean(void *ctx, int truth)
 static int on_number(void *ctx, const char *text, size_t len)
 {
     struct scan *s = ctx;
-    struct range token = token_here(s);
+    struct range token = token_here(s, len);
     (void)text; /* the same bytes as in the body */
     struct oh_slice number = slice_of(s->body.data + token.start, len);
     if (!text_jsonb_takes_number(number))
@@ -455,7 +450,7 @@ static int on_number(void *ctx, const char *text, size_t len)
 static int on_string(void *ctx, const unsigned char *text, size_t len)
 {
     struct scan *s = ctx;
-    struct range token = token_here(s);
+    struct range token = token_here(s, 0);
     struct scan_value value = {.kind = SCAN_BAD_TEXT};
     if (string_is_text(s, token, text))
         value = (struct scan_value){
@@ -469,7 +464,7 @@ static int on_string(void *ctx, const unsigned char *text, size_t len)
 static int on_key(void *ctx, const unsigned char *text, size_t len)
 {
     struct scan *s = ctx;
-    struct range token = token_here(s);
+    struct range token = token_here(s, 0);
     struct oh_slice key = slice_of((const char *)text, len);
     bool good = string_is_text(s, token, text);
     s->next_wants = 0;
@@ -527,7 +522,10 @@ static enum oh_status run(struct scan *s)
         status = yajl_complete_parse(s->parser);
     if (status == yajl_status_client_canceled)
         return s->status;
-    if (status != yajl_status_ok)
+    /* yajl takes a string that does not end for nothing, when a whole value stands before it. */
+    while (s->at < s->body.len && is_space(s->body.data[s->at]))
+        s->at++;
+    if (status != yajl_status_ok || s->at < s->body.len)
         return oh_fail(s->err, OH_UNREADABLE, "the body is not JSON");
     return OH_OK;
 }
