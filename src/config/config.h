@@ -61,6 +61,7 @@ struct config_file {
     int line;
 };
 
+enum config_unsafe_server { CONFIG_UNSAFE_SERVER_REFUSE, CONFIG_UNSAFE_SERVER_WARN };
 enum config_outage { CONFIG_OUTAGE_REFUSE, CONFIG_OUTAGE_SPOOL };
 
 struct config {
@@ -90,6 +91,7 @@ struct config {
         int64_t connect_timeout_ms, statement_timeout_ms, lock_timeout_ms,
             idle_in_transaction_session_timeout_ms;
         uint32_t retries;
+        enum config_unsafe_server unsafe_server;
     } database;
     struct {
         uint32_t events;

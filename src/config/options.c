@@ -14,6 +14,7 @@
 #define CONFIG(member) .place = IN_CONFIG, .offset = offsetof(struct config, member)
 #define SOURCE(member) .place = IN_SOURCE, .offset = offsetof(struct source_form, member)
 
+static const char *const unsafe_servers[] = {"refuse", "warn", NULL};
 static const char *const outages[] = {"refuse", "spool", NULL};
 static const char *const algorithms[] = {"sha256", "sha1", "sha512", NULL};
 static const char *const encodings[] = {"hex", "base64", NULL};
@@ -80,6 +81,10 @@ const struct option config_options[] = {
     {"database.retries", CONFIG(database.retries), .type = OPTION_INTEGER, .by_default = "3",
      .min = 0, .max = 20,
      .words = "How often a batch is tried again after a deadlock or a lost race."},
+    {"database.unsafe_server", CONFIG(database.unsafe_server), .type = OPTION_CHOICE,
+     .by_default = "refuse", .choices = unsafe_servers,
+     .words = "What to do with a server that may lose what it has committed (fsync, "
+              "full_page_writes or synchronous_commit off): `refuse` it, or `warn` and use it."},
 
     {"batch.events", CONFIG(batch.events), .type = OPTION_INTEGER, .by_default = "1000", .min = 1,
      .max = 10000, .words = "Most events in one transaction."},

@@ -79,8 +79,8 @@ static void note_oldest(struct lane *lane)
 {
     int64_t oldest_us = 0;
     if (!list_is_empty(&lane->queue))
-        oldest_us
-            = LIST_ENTRY(lane->queue.next, struct delivery_event, link)->delivery->accepted_mono_us;
+        oldest_us =
+            LIST_ENTRY(lane->queue.next, struct delivery_event, link)->delivery->accepted_mono_us;
     atomic_store_explicit(&lane->oldest_mono_us, oldest_us, memory_order_relaxed);
 }
 
@@ -266,8 +266,7 @@ static bool is_time_to_stop(struct lane *lane)
     pthread_mutex_lock(&lane->mutex);
     bool is_empty = list_is_empty(&lane->queue);
     pthread_mutex_unlock(&lane->mutex);
-    return is_empty ||
-           clock_mono_us() > atomic_load(&lane->lanes->stop_deadline_mono_us) ||
+    return is_empty || clock_mono_us() > atomic_load(&lane->lanes->stop_deadline_mono_us) ||
            !store_is_connected(lane->batch.store);
 }
 

@@ -83,46 +83,48 @@ static char *format_headers(const struct oh_request *request)
     return text;
 }
 
-/* The URL with **** for user info and for the values of query parameters that name a credential,
- * and without bytes that are not printable ASCII. malloc'ed, NULL when memory is gone. */
+static void put_printable(FILE *out, const char *from, const char *to)
+{
+    for (; from < to; from++)
+        fputc(*from > 0x20 && *from < 0x7f ? *from : '?', out);
+}
+
+/* The URL with **** for user info and for the values of query parameters that name a credential.
+ * malloc'ed, NULL when memory is gone. */
 static char *format_url(struct oh_slice url)
 {
-    enum { STARS = 4 };
-    char *out = malloc(url.len * (STARS + 1) + STARS + 1);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
     if (!out)
         return NULL;
-    const char *data = url.data ? url.data : "";
-    const char *query = memchr(data, '?', url.len);
-    size_t head = query ? (size_t)(query - data) + 1 : url.len, n = 0;
-    const char *scheme = memmem(data, head, "://", 3);
-    const char *authority = scheme ? scheme + 3 : NULL;
-    size_t slash = authority ? (size_t)(authority - data) : 0;
-    while (authority && slash < head && data[slash] != '/')
-        slash++;
-    const char *at = authority ? memrchr(authority, '@', slash - (size_t)(authority - data)) : NULL;
-    size_t i = 0;
-    if (at) {
-        n = (size_t)sprintf(out, "%.*s****", (int)(authority - data), data);
-        i = (size_t)(at - data);
+    const char *at = url.data ? url.data : "", *end = at + url.len;
+    const char *query = memchr(at, '?', url.len);
+    const char *head_end = query ? query + 1 : end;
+    const char *host = memmem(at, (size_t)(head_end - at), "://", 3);
+    if (host) {
+        host += 3;
+        const char *path = memchr(host, '/', (size_t)(head_end - host));
+        const char *user_end = memrchr(host, '@', (size_t)((path ? path : head_end) - host));
+        if (user_end) {
+            put_printable(out, at, host);
+            fputs("****", out);
+            at = user_end;
+        }
     }
-    for (; i < head; i++)
-        out[n++] = data[i] > 0x20 && data[i] < 0x7f ? data[i] : '?';
-    while (i < url.len) {
-        const char *end = memchr(data + i, '&', url.len - i);
-        size_t stop = end ? (size_t)(end - data) : url.len;
-        const char *equals = memchr(data + i, '=', stop - i);
-        size_t name_end = equals ? (size_t)(equals - data) : stop;
-        bool hide = equals && names_credential(slice_of(data + i, name_end - i));
-        for (size_t k = i; k < (hide ? name_end + 1 : stop); k++)
-            out[n++] = data[k] > 0x20 && data[k] < 0x7f ? data[k] : '?';
-        if (hide)
-            n += (size_t)sprintf(out + n, "****");
-        if (end)
-            out[n++] = '&';
-        i = end ? stop + 1 : stop;
+    put_printable(out, at, head_end);
+    for (at = head_end; at < end;) {
+        const char *amp = memchr(at, '&', (size_t)(end - at)), *stop = amp ? amp + 1 : end;
+        const char *equals = memchr(at, '=', (size_t)(stop - at));
+        if (equals && names_credential(slice_of(at, (size_t)(equals - at)))) {
+            put_printable(out, at, equals + 1);
+            fputs(amp ? "****&" : "****", out);
+        } else {
+            put_printable(out, at, stop);
+        }
+        at = stop;
     }
-    out[n] = '\0';
-    return out;
+    return fclose(out) == 0 ? text : NULL;
 }
 
 /* "\x" and hex: bytea's text form. malloc'ed. */

@@ -329,12 +329,15 @@ static bool set_session(struct store *store, int64_t deadline_mono_us, struct st
 static bool check_server(struct store *store, int64_t deadline_mono_us, struct store_error *error)
 {
     static const struct {
-        const char *bad, *why;
+        const char *bad;
+        bool is_durability; /* database.unsafe_server decides */
+        const char *why;
     } checks[] = {
-        {"off", "fsync is off: PostgreSQL may lose what it has committed; set fsync = on"},
-        {"off", "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
-        {"off", "synchronous_commit is off: a crash loses acknowledged events; set it to on"},
-        {"t", "connected to a standby (in recovery), which cannot be written to"},
+        {"off", true, "fsync is off: PostgreSQL may lose what it has committed; set fsync = on"},
+        {"off", true,
+         "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
+        {"off", true, "synchronous_commit is off: a crash loses acknowledged events; set it to on"},
+        {"t", false, "connected to a standby (in recovery), which cannot be written to"},
     };
     enum { CHECK_COUNT = sizeof(checks) / sizeof(checks[0]), COLUMN_VERSION = CHECK_COUNT };
     PGresult *rows = NULL;
@@ -348,12 +351,20 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
         return false;
     }
     bool good = true;
-    for (int i = 0; good && i < CHECK_COUNT; i++)
-        if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) == 0) {
-            set_error(error, "F0000", checks[i].why);
-            good = false;
+    for (int i = 0; good && i < CHECK_COUNT; i++) {
+        if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) != 0)
+            continue;
+        if (checks[i].is_durability &&
+            store->config->database.unsafe_server == CONFIG_UNSAFE_SERVER_WARN) {
+            LOG_LINE(LOG_WARNING, "store", "an unsafe server is used, as configured",
+                     log_text("reason", checks[i].why));
+            continue;
         }
-    int version = atoi(PQgetvalue(rows, 0, COLUMN_VERSION)), wanted = schema_version_wanted();
+        set_error(error, "F0000", checks[i].why);
+        good = false;
+    }
+    int version = (int)strtol(PQgetvalue(rows, 0, COLUMN_VERSION), NULL, 10);
+    int wanted = schema_version_wanted();
     if (good && version != wanted && version != wanted + 1) {
         set_error(error, "F0000", "");
         snprintf(

@@ -8,7 +8,8 @@ import threading
 import time
 import uuid
 
-from support import process, sign, wire
+from support import gateway as gateway_module
+from support import process, wire
 
 NUMBERS = ("captured", "duplicates", "orphans", "quarantined", "spooled")
 
@@ -228,8 +229,7 @@ def test_a_lost_connection_is_healed_within_the_delivery(gateway, database):
 
 def test_without_a_database_it_starts_refuses_and_recovers(start_gateway, private_cluster):
     database = private_cluster.create_database()
-    from support.gateway import oncehook
-    oncehook("migrate", "up", "--database", database.owner_url)
+    gateway_module.oncehook("migrate", "up", "--database", database.owner_url)
     private_cluster.stop()
     gateway = start_gateway(database=database, wait=False)
     process.wait_until(lambda: "listening" in open(gateway.out_path, encoding="utf-8").read(),
@@ -263,6 +263,20 @@ def test_a_schema_that_is_missing_or_wrong_is_said(start_gateway, empty_database
     gateway = start_gateway(database=empty_database, wait=False)
     process.wait_until(lambda: "oncehook migrate up" in gateway.log_text(), what="the log's advice")
     assert "ready" not in open(gateway.out_path, encoding="utf-8").read().split()
+
+
+def test_a_server_that_may_lose_commits_is_refused_unless_told(start_gateway, private_cluster):
+    database = private_cluster.create_database()
+    gateway_module.oncehook("migrate", "up", "--database", database.owner_url)
+    private_cluster.sql("ALTER SYSTEM SET synchronous_commit = off")
+    private_cluster.sql("SELECT pg_reload_conf()")
+    process.wait_until(lambda: database.value("SHOW synchronous_commit") == "off", what="the setting")
+    refused = start_gateway(database=database, wait=False)
+    process.wait_until(lambda: "synchronous_commit is off" in refused.log_text(), what="the reason in the log")
+    told = start_gateway({"database": {"unsafe_server": "warn"}}, database=database)
+    check(told.deliver("hmac", told.sources["hmac"].event()), captured=1)
+    assert "an unsafe server is used" in told.log_text()
+    assert "ready" not in open(refused.out_path, encoding="utf-8").read().split()
 
 
 # ---- the end --------------------------------------------------------------------------------------------
