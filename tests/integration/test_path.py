@@ -265,15 +265,11 @@ def test_a_schema_that_is_missing_or_wrong_is_said(start_gateway, empty_database
     assert "ready" not in open(gateway.out_path, encoding="utf-8").read().split()
 
 
-def test_a_server_that_may_lose_commits_is_refused_unless_told(start_gateway, private_cluster):
-    database = private_cluster.create_database()
-    gateway_module.oncehook("migrate", "up", "--database", database.owner_url)
-    private_cluster.sql("ALTER SYSTEM SET synchronous_commit = off")
-    private_cluster.sql("SELECT pg_reload_conf()")
-    process.wait_until(lambda: database.value("SHOW synchronous_commit") == "off", what="the setting")
-    refused = start_gateway(database=database, wait=False)
+def test_a_server_that_may_lose_commits_is_refused_unless_told(start_gateway, database):
+    database.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    refused = start_gateway(wait=False)
     process.wait_until(lambda: "synchronous_commit is off" in refused.log_text(), what="the reason in the log")
-    told = start_gateway({"database": {"unsafe_server": "warn"}}, database=database)
+    told = start_gateway({"database": {"unsafe_server": "warn"}})
     check(told.deliver("hmac", told.sources["hmac"].event()), captured=1)
     assert "an unsafe server is used" in told.log_text()
     assert "ready" not in open(refused.out_path, encoding="utf-8").read().split()
