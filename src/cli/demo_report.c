@@ -4,6 +4,7 @@
 #include "cli/demo_report.h"
 
 #include "base/clock.h"
+#include "cli/post.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -175,11 +176,13 @@ static void print_refusals(const struct report *report, const struct demo_number
 
 static void print_specials(const struct report *report, const struct demo_numbers *numbers)
 {
-    uint64_t twice = 0, hung_up = 0, again = 0;
+    uint64_t twice = 0, hung_up = 0, arrived = 0, again = 0;
     for (size_t i = 0; i < numbers->source_count; i++) {
         twice += numbers->sources[i].sent[DEMO_TWICE];
         again += numbers->sources[i].sent[DEMO_AGAIN];
         hung_up += numbers->sources[i].hung_up;
+        arrived += (uint64_t)(numbers->after.sources[i].rows - numbers->before.sources[i].rows) -
+                   numbers->sources[i].captured;
     }
     heading(report, "Sent more than once, captured once");
     fprintf(report->to, "  %s events were delivered again, signed anew\n",
@@ -187,8 +190,9 @@ static void print_specials(const struct report *report, const struct demo_number
     fprintf(report->to, "  %s stood in arrays that hold one id twice\n",
             digits((int64_t)twice).text);
     fprintf(report->to,
-            "  %s were sent by clients that hung up before the answer, and then again\n",
-            digits((int64_t)hung_up).text);
+            "  %s were sent by clients that hung up before the answer, and then again:\n"
+            "     %s of them had been captured the first time\n",
+            digits((int64_t)hung_up).text, digits((int64_t)arrived).text);
     if (numbers->retried)
         fprintf(report->to,
                 "  %s deliveries got a 503 with Retry-After first, and were sent again\n",
@@ -204,12 +208,17 @@ static void print_counter_row(const struct report *report, const char *words, co
     fprintf(report->to, "%s\n", paint(report, PLAIN));
 }
 
+/* Of campaign_counters, in the width of their columns. */
+static const char *const counter_heads[CAMPAIGN_COUNTERS] = {
+    "sent", "deliv.", "opened", "clicked", "replied", "bounced", "unsub.", "compl.",
+};
+
 static void print_counters(const struct report *report, const struct demo_numbers *numbers)
 {
     heading(report, "Counters of each instance before and after, beside count(*) of its events");
     fprintf(report->to, "    %s%-9s", paint(report, DIM), "");
     for (int i = 0; i < CAMPAIGN_COUNTERS; i++)
-        fprintf(report->to, " %7.7s", campaign_counters[i]);
+        fprintf(report->to, " %7s", counter_heads[i]);
     fprintf(report->to, "%s\n", paint(report, PLAIN));
     for (int i = 0; i < CAMPAIGN_INSTANCES; i++) {
         const struct campaign_instance *after = &numbers->after.instances[i];
@@ -256,4 +265,30 @@ void report_verdict(struct report *report)
         fprintf(report->to, "\n%s%s of %s checks do not hold.%s\n", paint(report, RED),
                 digits((int64_t)report->missed).text, digits((int64_t)report->checks).text,
                 paint(report, PLAIN));
+}
+
+void report_next(struct report *report, const struct demo_options *options, const char *source)
+{
+    char program[4096];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[len > 0 ? len : 0] = '\0';
+    heading(report, "What to look at next");
+    fputs("  . ", report->to);
+    post_print_word(report->to, options->directory);
+    fputs("/env\n"
+          "  psql \"$DATABASE_URL\" -c '\n"
+          "    SELECT received_at, source, event_type, provider_event_id\n"
+          "      FROM campaign_events ORDER BY id DESC LIMIT 10'\n"
+          "  psql \"$DATABASE_URL\" -c '\n"
+          "    SELECT name, total_enrolled, total_sent, total_delivered, total_opened\n"
+          "      FROM campaign_instances'\n"
+          "  curl -s ",
+          report->to);
+    post_print_word(report->to, options->admin_url);
+    fputs("/metrics\n  ", report->to);
+    post_print_word(report->to, program);
+    fputs(" send -c ", report->to);
+    post_print_word(report->to, options->config);
+    fprintf(report->to, " --source %s\n", source);
+    heading(report, "A delivery of your own, signed; sent twice, it is a duplicate");
 }

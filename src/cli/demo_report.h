@@ -79,4 +79,7 @@ void report_head(struct report *report, const struct demo_options *options,
 void report_tables(struct report *report, const struct demo_numbers *numbers);
 void report_verdict(struct report *report);
 
+/* What to look at next; the last line is the heading of a curl command that the caller prints. */
+void report_next(struct report *report, const struct demo_options *options, const char *source);
+
 #endif

@@ -119,7 +119,7 @@ int64_t post_stale_s(const struct config_source *source)
 
 /* ---- curl ------------------------------------------------------------------------------------ */
 
-/* One word for a POSIX shell: nothing inside single quotes is special but the quote itself. */
+/* Nothing inside single quotes is special but the quote itself. */
 static void print_quoted(FILE *to, struct oh_slice text)
 {
     putc('\'', to);
@@ -129,6 +129,16 @@ static void print_quoted(FILE *to, struct oh_slice text)
         else
             putc(text.data[i], to);
     putc('\'', to);
+}
+
+void post_print_word(FILE *to, const char *text)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "%+,-./:=@_";
+    if (*text && text[strspn(text, plain)] == '\0')
+        fputs(text, to);
+    else
+        print_quoted(to, slice_of_text(text));
 }
 
 /* A body that no argument can hold, or that copy and paste may change (SendGrid's CRLF, bytes that
@@ -162,7 +172,7 @@ void post_print_curl(FILE *to, const char *ca, const char *url,
     fputs("curl -sS", to);
     if (ca) {
         fputs(" --cacert ", to);
-        print_quoted(to, slice_of_text(ca));
+        post_print_word(to, ca);
     }
     for (size_t i = 0; i < delivery->header_count; i++) {
         const struct oh_header *header = &delivery->headers[i];
@@ -184,7 +194,7 @@ void post_print_curl(FILE *to, const char *ca, const char *url,
         print_quoted(to, delivery->body);
     }
     fputs(" \\\n  ", to);
-    print_quoted(to, slice_of_text(url));
+    post_print_word(to, url);
     putc('\n', to);
 }
 

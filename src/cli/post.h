@@ -35,6 +35,9 @@ enum oh_status post_tamper(struct oh_arena *arena, struct sample_delivery *deliv
  * time. Seconds. */
 int64_t post_stale_s(const struct config_source *source);
 
+/* Prints one word for a POSIX shell, quoted where it must be. */
+void post_print_word(FILE *to, const char *text);
+
 /* Prints a shell command (POSIX quoting) that sends the delivery. ca NULL: the system's. */
 void post_print_curl(FILE *to, const char *ca, const char *url,
                      const struct sample_delivery *delivery);
