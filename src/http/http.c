@@ -161,6 +161,40 @@ static void shut_connections(struct http_thread *thread)
                  SHUT_RDWR);
 }
 
+/* Each thread polls a dup of one listening socket: with a socket a thread, closing one would reset
+ * what is in its backlog. */
+static bool open_listener(struct http_thread *thread, int number)
+{
+    struct http *http = thread->http;
+    struct http_listener *listener = &thread->listeners[number];
+    if (http->listen_fds[number] < 0)
+        return true;
+    int fd = fcntl(http->listen_fds[number], F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    listener->thread = thread;
+    listener->accept.ctx = &thread->context;
+    listener->accept.hosts = http->hosts;
+    listener->accept.ssl_ctx = number == 0 ? http->ssl : NULL;
+    listener->socket =
+        h2o_evloop_socket_create(thread->context.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+    listener->socket->data = listener;
+    h2o_socket_read_start(listener->socket, on_accept);
+    return true;
+}
+
+/* On the thread itself: libh2o's buffers belong to the thread that made their socket, whose free
+ * lists are thread-local. Made elsewhere, two threads would share one list. */
+static bool open_loop(struct http_thread *thread)
+{
+    h2o_context_init(&thread->context, h2o_evloop_create(), &thread->http->globalconf);
+    h2o_multithread_register_receiver(thread->context.queue, &thread->receiver, on_message);
+    for (int i = 0; i < HTTP_LISTENERS_MAX; i++)
+        if (!open_listener(thread, i))
+            return false;
+    return true;
+}
+
 static _Noreturn void *run_thread(void *argument)
 {
     struct http_thread *thread = argument;
@@ -168,7 +202,9 @@ static _Noreturn void *run_thread(void *argument)
     int phase = HTTP_SERVING;
     int64_t close_deadline_us = 0;
 
-    for (;;) {
+    bool is_open = open_loop(thread);
+    atomic_store(&thread->start, is_open ? HTTP_STARTED : HTTP_START_FAILED);
+    while (is_open) {
         bool waits = atomic_load_explicit(&thread->unanswered, memory_order_relaxed) > 0;
         /* -1 means interrupted or worse; the next turn tells. */
         (void)h2o_evloop_run(thread->context.loop,
@@ -240,28 +276,6 @@ static int bind_address(const struct config_address *address, uint16_t *port, st
     return fd;
 }
 
-/* Each thread polls a dup of one listening socket: with a socket a thread, closing one would reset
- * what is in its backlog. */
-static bool open_listener(struct http_thread *thread, int number)
-{
-    struct http *http = thread->http;
-    struct http_listener *listener = &thread->listeners[number];
-    if (http->listen_fds[number] < 0)
-        return true;
-    int fd = fcntl(http->listen_fds[number], F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    listener->thread = thread;
-    listener->accept.ctx = &thread->context;
-    listener->accept.hosts = http->hosts;
-    listener->accept.ssl_ctx = number == 0 ? http->ssl : NULL;
-    listener->socket =
-        h2o_evloop_socket_create(thread->context.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
-    listener->socket->data = listener;
-    h2o_socket_read_start(listener->socket, on_accept);
-    return true;
-}
-
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static void init_globalconf(struct http *http)
@@ -316,14 +330,7 @@ static bool init_thread(struct http *http, uint32_t number, struct metrics_shard
         thread->connection_max = 1;
     list_init(&thread->connections);
     pthread_mutex_init(&thread->returned_mutex, NULL);
-    if (!init_deadlines(thread, http->config))
-        return false;
-    h2o_context_init(&thread->context, h2o_evloop_create(), &http->globalconf);
-    h2o_multithread_register_receiver(thread->context.queue, &thread->receiver, on_message);
-    for (int i = 0; i < HTTP_LISTENERS_MAX; i++)
-        if (!open_listener(thread, i))
-            return false;
-    return true;
+    return init_deadlines(thread, http->config);
 }
 
 static enum oh_status bind_listeners(struct http *http, struct oh_error *err)
@@ -365,6 +372,12 @@ static enum oh_status init_shared(struct http *http, struct oh_error *err)
     return OH_OK;
 }
 
+static void sleep_ms(int64_t ms)
+{
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
+    nanosleep(&pause, NULL);
+}
+
 enum oh_status http_start(const struct config *config, struct metrics *metrics,
                           uint32_t first_shard, const struct http_hooks *hooks, struct http **out,
                           struct oh_error *err)
@@ -390,6 +403,12 @@ enum oh_status http_start(const struct config *config, struct metrics *metrics,
         struct http_thread *thread = &http->threads[i];
         if (pthread_create(&thread->thread, NULL, run_thread, thread) != 0)
             return oh_fail(err, OH_SYSTEM, "http thread %u could not be started", i);
+    }
+    for (uint32_t i = 0; i < http->thread_count; i++) {
+        while (atomic_load(&http->threads[i].start) == HTTP_STARTING)
+            sleep_ms(1);
+        if (atomic_load(&http->threads[i].start) == HTTP_START_FAILED)
+            return oh_fail(err, OH_SYSTEM, "http thread %u has no descriptor to listen on", i);
     }
     return OH_OK;
 }
@@ -423,12 +442,6 @@ static uint32_t count_lent(const struct http *http)
     for (uint32_t i = 0; i < http->thread_count; i++)
         sum += atomic_load(&http->threads[i].lent);
     return sum;
-}
-
-static void sleep_ms(int64_t ms)
-{
-    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
-    nanosleep(&pause, NULL);
 }
 
 void http_drain(struct http *http, int64_t deadline_mono_us)

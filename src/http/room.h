@@ -36,6 +36,8 @@ struct http_listener {
     bool is_paused; /* connection cap reached or out of file descriptors */
 };
 
+enum http_thread_start { HTTP_STARTING, HTTP_STARTED, HTTP_START_FAILED };
+
 struct http_thread {
     struct http *http;
     uint32_t number;
@@ -57,6 +59,7 @@ struct http_thread {
     _Atomic uint32_t lent;             /* deliveries that the lanes have */
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
+    _Atomic int start;                 /* enum http_thread_start */
     _Atomic bool is_parked;            /* done, and waiting for the end of the process */
 };
 
