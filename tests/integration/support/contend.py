@@ -6,6 +6,8 @@ transaction offered is only known to have happened after its commit, so parts co
 import collections
 import contextlib
 import hashlib
+import hmac
+import http.client
 import json
 import random
 import sys
@@ -47,6 +49,11 @@ class Part:
             self.error = error
 
     def contend(self, until):
+        if self.job["part"] == "deliver":
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.job["port"], timeout=20)) as client:
+                while time.monotonic() < until:
+                    self.n.update(self.deliver(client))
+            return
         with contextlib.closing(psycopg2.connect(self.url)) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET lock_timeout = '5s'")
@@ -96,6 +103,26 @@ class Part:
             cursor.connection.commit()  # months are made in a transaction of their own
             cursor.execute("SELECT oncehook_make_months(%s)", (self.rng.randrange(3, 9),))
         return collections.Counter(letters)
+
+    def deliver(self, client):
+        """The same events as signed deliveries, to a real gateway."""
+        events = [self.event() for _ in range(self.rng.choice([1, 2, 10, 60]))]
+        source = events[0]["scope"][-1]
+        events = [{"id": one["id"], "type": one["type"], "enrollment_id": one["enrollment"],
+                   "instance_id": one["instance"]} for one in events if one["scope"][-1] == source]
+        body = json.dumps(events).encode()
+        client.request("POST", f"/in/{source}", body, {
+            "Content-Type": "application/json",
+            "X-Signature": hmac.new(self.job["secret"].encode(), body, hashlib.sha256).hexdigest()})
+        answer = client.getresponse()
+        said = answer.read()
+        if answer.status != 200:
+            assert answer.status == 503, (answer.status, said)
+            return {"503": 1}
+        said = json.loads(said)
+        assert said["captured"] + said["duplicates"] == len(events), said
+        return {"transactions": 1, "c": said["captured"] - said["orphans"], "o": said["orphans"],
+                "d": said["duplicates"]}
 
     # ---- users, by plain SQL ----
 
