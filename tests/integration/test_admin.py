@@ -241,7 +241,7 @@ def test_metrics_count_what_was_sent(gateway, database):
     assert gateway.metric("oncehook_rejects_total", source="stripe", reason="stale") == 1
     assert gateway.metric("oncehook_rejects_total", source="hmac", reason="unreadable") == 1
     assert gateway.metric("oncehook_rejects_total") == 4
-    assert gateway.metric("oncehook_batch_events_sum") >= 4
+    assert 3 <= gateway.metric("oncehook_batch_events_sum") <= 4  # a known duplicate needs no database
     assert gateway.metric("oncehook_commit_seconds_count") >= 1
     assert gateway.metric("oncehook_commit_seconds_sum") > 0
     stamp = gateway.metric("oncehook_last_event_timestamp_seconds", source="hmac")
