@@ -5,12 +5,25 @@
 #include <stdio.h>
 #include <string.h>
 
+/* libpq's own complaint repeats the part that it cannot read, which may be the password. */
+static bool is_readable(const char *url)
+{
+    PQconninfoOption *parsed = PQconninfoParse(url, NULL);
+    PQconninfoFree(parsed);
+    return parsed != NULL;
+}
+
 bool cli_database_find(const struct cli_database_options *options, bool owner,
                        struct cli_database *out)
 {
     *out = (struct cli_database){.url = options->url, .schema = options->schema};
     if (!options->config && !options->url) {
         fprintf(stderr, "oncehook: which database? --database URL or -c FILE\n");
+        return false;
+    }
+    if (options->url && !is_readable(options->url)) {
+        fprintf(stderr, "oncehook: --database is nothing libpq can connect to, such as "
+                        "postgresql://USER@HOST/DATABASE\n");
         return false;
     }
     if (options->config) {

@@ -68,7 +68,8 @@ static void note_problem(struct batch *batch, const char *what, const struct sto
 {
     batch->problem = *error;
     LOG_RATE_LIMITED(LOG_ERROR, "lane", what, log_int("lane", batch->lane),
-                     log_text("sqlstate", error->sqlstate), log_text("reason", error->text),
+                     log_text("sqlstate", error->sqlstate),
+                     log_text("reason", store_error_words(error)),
                      log_int("events", (int64_t)events));
 }
 

@@ -249,10 +249,11 @@ static void reconnect(struct lane *lane, unsigned *seed)
     }
     char before[sizeof(lane->problem)];
     snprintf(before, sizeof(before), "%s", lane->problem);
-    set_problem(lane, error.text);
+    set_problem(lane, store_error_words(&error));
     if (strcmp(before, lane->problem) != 0)
         LOG_LINE(LOG_ERROR, "lane", "cannot use PostgreSQL", log_int("lane", lane->number),
-                 log_text("sqlstate", error.sqlstate), log_text("reason", error.text));
+                 log_text("sqlstate", error.sqlstate),
+                 log_text("reason", store_error_words(&error)));
     release_waiting(lane, false);
     sleep_ms(rand_r(seed) % RECONNECT_CAP_MS + 1);
 }
@@ -292,9 +293,9 @@ static void *run_lane(void *argument)
         atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
         hand_back(lane);
         if (!store_is_connected(batch->store))
-            note_lost(lane, batch->problem.text);
+            note_lost(lane, store_error_words(&batch->problem));
         else if (batch->intake_stopped) {
-            note_lost(lane, batch->problem.text);
+            note_lost(lane, store_error_words(&batch->problem));
             store_disconnect(batch->store);
             release_waiting(lane, true);
             sleep_ms(INTAKE_PAUSE_MS);

@@ -56,3 +56,18 @@ enum store_action store_action_for(const char *sqlstate, const char *message)
     }
     return action;
 }
+
+/* Classes whose messages speak of connections, objects and the server, not of a row's content. */
+static const char *const wordy_classes[] = {"08", "0A", "25", "26", "28", "3D", "40",
+                                            "42", "53", "55", "57", "58", "F0", "XX"};
+
+const char *store_error_words(const struct store_error *error)
+{
+    if (!error->sqlstate[0]) /* our own words, or libpq's of the connection */
+        return error->text;
+    bool quotes_sql = strcmp(error->sqlstate, "42601") == 0; /* of a trigger that builds SQL */
+    for (size_t i = 0; !quotes_sql && i < sizeof(wordy_classes) / sizeof(wordy_classes[0]); i++)
+        if (strncmp(error->sqlstate, wordy_classes[i], 2) == 0)
+            return error->text;
+    return "the server's words may quote the event and are not shown";
+}

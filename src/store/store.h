@@ -75,4 +75,8 @@ enum store_action store_query(struct store *store, const char *sql, int count,
 /* What a SQLSTATE asks for; "" or NULL = unknown outcome. Pure. */
 enum store_action store_action_for(const char *sqlstate, const char *message);
 
+/* What a log or a page may say of the error: its text, or static words where the server's message
+ * may quote a row (data errors, and whatever a trigger of the user's own raises). Pure. */
+const char *store_error_words(const struct store_error *error);
+
 #endif

@@ -60,7 +60,7 @@ static int64_t run_due(struct upkeep *upkeep, int64_t *due_us)
             if (!is_done)
                 LOG_LINE(LOG_WARNING, "upkeep", "a chore failed; it is tried again",
                          log_text("chore", chores[i].name), log_text("sqlstate", error.sqlstate),
-                         log_text("reason", error.text));
+                         log_text("reason", store_error_words(&error)));
             due_us[i] = clock_mono_us() + (is_done ? chores[i].every_s : RETRY_S) * 1000000;
         }
         if (due_us[i] < next_us)

@@ -8,6 +8,7 @@
 #include "store/store.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void sqlstate_asks_for_what_the_table_says(void **state)
 {
@@ -60,11 +61,32 @@ static void sqlstate_never_means_committed(void **state)
             }
 }
 
+static void sqlstate_words_that_may_quote_a_row_are_not_shown(void **state)
+{
+    (void)state;
+    static const struct {
+        struct store_error error;
+        bool is_shown;
+    } rows[] = {
+        {{"", "connection refused"}, true},        {{"42501", "permission denied"}, true},
+        {{"57P01", "terminating"}, true},          {{"28P01", "password authentication"}, true},
+        {{"F0000", "our own words"}, true},        {{"22P02", "invalid input: \"row\""}, false},
+        {{"23514", "violates check"}, false},      {{"P0001", "a trigger's: row"}, false},
+        {{"42601", "syntax error at row"}, false}, {{"UE001", "a trigger's own"}, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        bool is_shown = strcmp(store_error_words(&rows[i].error), rows[i].error.text) == 0;
+        if (is_shown != rows[i].is_shown)
+            fail_msg("%s %s", rows[i].error.sqlstate, rows[i].error.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sqlstate_asks_for_what_the_table_says),
         cmocka_unit_test(sqlstate_never_means_committed),
+        cmocka_unit_test(sqlstate_words_that_may_quote_a_row_are_not_shown),
     };
     return cmocka_run_group_tests_name("sqlstate", tests, NULL, NULL);
 }
