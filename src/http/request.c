@@ -21,7 +21,8 @@ enum {
     RETRY_OVERLOAD_S = 1,
     RETRY_DATABASE_S = 2,
     ARENA_EXTRA = 4096, /* first block beyond body and headers: a few events */
-    EVENT_BYTES = 1024, /* arena bytes an event may need beside its text */
+    EVENT_BYTES = 2048, /* arena bytes an event may need beside its text */
+    BODY_FACTOR = 10,   /* its text: copied, unescaped, hashed (oh_extract: 8 times the body) */
 };
 
 /* In the request's pool; its dispose runs when h2o ends the request. */
@@ -385,8 +386,12 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         .body = slice_of_iovec(req->entity),
     };
     size_t first_bytes = request.body.len + header_bytes + ARENA_EXTRA;
+    /* An event takes two bytes of an array at least. */
+    size_t events_max = request.body.len / 2 + 1;
+    if (events_max > config->queue.events)
+        events_max = config->queue.events;
     struct oh_arena *arena =
-        oh_arena_new(first_bytes, first_bytes * 4 + (size_t)config->queue.events * EVENT_BYTES);
+        oh_arena_new(first_bytes, first_bytes * BODY_FACTOR + events_max * EVENT_BYTES);
     struct oh_verify_result result = {.because = "out of memory"};
     enum oh_verdict verdict = OH_SIGNATURE_WRONG;
     if (arena)

@@ -259,6 +259,13 @@ def test_more_events_than_the_queue_holds_is_413(start_gateway, database):
     assert stored(database) == 100
 
 
+def test_the_densest_array_the_queue_holds_is_captured(gateway, database):
+    """20,000 events of a few bytes: far more arena than body."""
+    answer = gateway.post("hmac", b"[" + b",".join(b"%d" % n for n in range(20000)) + b"]")
+    assert answer.status == 200 and answer.json["captured"] == 20000, answer
+    assert stored(database) == 20000
+
+
 def test_expect_continue_and_chunked_bodies(gateway, database):
     source = gateway.sources["hmac"]
     body = source.encode(source.event())
