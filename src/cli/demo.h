@@ -5,6 +5,8 @@
 #ifndef CLI_DEMO_H
 #define CLI_DEMO_H
 
+#include <stdbool.h>
+
 /* A gateway that serves; all strings belong to the caller. */
 struct demo_options {
     const char *config;    /* the configuration that the gateway runs with: sources and secrets */
@@ -13,6 +15,7 @@ struct demo_options {
     const char *ca;        /* PEM file that the gateway's certificate is checked against */
     const char *owner_url; /* PostgreSQL as the owner of the schema */
     const char *directory; /* of `dev`: private halves are DIRECTORY/keys/SOURCE.pem */
+    bool once;             /* everything stops when the demo ends: what to look at needs a start */
 };
 
 /* Runs the demo and prints its report to stdout. Can be run again on the same database: events get

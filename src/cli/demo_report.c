@@ -191,8 +191,12 @@ static void print_specials(const struct report *report, const struct demo_number
             digits((int64_t)twice).text);
     fprintf(report->to,
             "  %s were sent by clients that hung up before the answer, and then again:\n"
-            "     %s of them had been captured the first time\n",
+            "     %s of them had been captured the first time",
             digits((int64_t)hung_up).text, digits((int64_t)arrived).text);
+    if (arrived < hung_up)
+        fprintf(report->to, "; %s first attempts never arrived",
+                digits((int64_t)(hung_up - arrived)).text);
+    fputs("\n", report->to);
     if (numbers->retried)
         fprintf(report->to,
                 "  %s deliveries got a 503 with Retry-After first, and were sent again\n",
@@ -273,6 +277,13 @@ void report_next(struct report *report, const struct demo_options *options, cons
     ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
     program[len > 0 ? len : 0] = '\0';
     heading(report, "What to look at next");
+    if (options->once) { /* it stops now, and starts again on what is there */
+        fputs("  ", report->to);
+        post_print_word(report->to, program);
+        fputs(" dev --dir ", report->to);
+        post_print_word(report->to, options->directory);
+        fputs(" &\n", report->to);
+    }
     fputs("  . ", report->to);
     post_print_word(report->to, options->directory);
     fputs("/env\n"

@@ -91,7 +91,8 @@ static void start_demo(struct dev *dev)
                                       .admin_url = dev->admin_url,
                                       .ca = dev->certificate,
                                       .owner_url = dev->owner_url,
-                                      .directory = dev->directory};
+                                      .directory = dev->directory,
+                                      .once = dev->once};
     pid_t self = getpid();
     fflush(NULL);
     dev->demo_pid = fork();
