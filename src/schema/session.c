@@ -182,7 +182,7 @@ static enum oh_status read_applied(struct session *session)
         status = oh_fail(session->err, OH_NO_MEMORY, "no memory");
     for (int i = 0; i < count && session->applied; i++) {
         struct applied *a = &session->applied[session->applied_count++];
-        a->version = atoi(PQgetvalue(rows, i, 0));
+        a->version = (int)strtol(PQgetvalue(rows, i, 0), NULL, 10); /* an integer column */
         snprintf(a->name, sizeof(a->name), "%s", PQgetvalue(rows, i, 1));
         snprintf(a->checksum, sizeof(a->checksum), "%s", PQgetvalue(rows, i, 2));
         snprintf(a->when, sizeof(a->when), "%s", PQgetvalue(rows, i, 3));
