@@ -31,7 +31,7 @@ static enum oh_status pairs_take_rows(const PGresult *rows, struct pairs *out, s
     if (count == 0)
         return oh_fail(err, OH_INVALID, "there are no enrollments in the database");
     enum oh_status status = pairs_alloc(out, (size_t)count, err);
-    for (int i = 0; status == OH_OK && i < count; i++) {
+    for (int i = 0; status == OH_OK && out->items && i < count; i++) {
         if (PQgetlength(rows, i, 0) != UUID_TEXT || PQgetlength(rows, i, 1) != UUID_TEXT)
             return oh_fail(err, OH_SYSTEM, "database: an id is not a uuid");
         memcpy(out->items[i].enrollment, PQgetvalue(rows, i, 0), UUID_TEXT);
@@ -94,7 +94,7 @@ static bool invent_uuid(char out[UUID_TEXT])
 enum oh_status pairs_invent(size_t count, struct pairs *out, struct oh_error *err)
 {
     enum oh_status status = pairs_alloc(out, count, err);
-    for (size_t i = 0; status == OH_OK && i < count; i++) {
+    for (size_t i = 0; status == OH_OK && out->items && i < count; i++) {
         struct pair *pair = &out->items[i];
         if (!invent_uuid(pair->enrollment))
             return oh_fail(err, OH_SYSTEM, "no random bytes");

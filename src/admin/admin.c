@@ -281,18 +281,21 @@ static int listen_on(const struct config_address *address, uint16_t *port, struc
         return -1;
     }
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_storage bound = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } bound = {.v6 = {0}};
     socklen_t len = sizeof(bound);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
         bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, CONNECTIONS_MAX) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &len) != 0) {
+        getsockname(fd, &bound.any, &len) != 0) {
         oh_fail(err, OH_SYSTEM, "admin.listen: %s:%s: %s", address->host, service, strerror(errno));
         if (fd >= 0)
             close(fd);
         fd = -1;
     } else {
-        *port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                  : ((struct sockaddr_in *)&bound)->sin_port);
+        *port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
     }
     freeaddrinfo(found);
     return fd;

@@ -59,7 +59,7 @@ uint32_t demo_plan_events_sent(const struct demo_job *job);
 
 /* The delivery of `job`, signed now, and spoilt as its kind says; bytes in `arena` or `plan`. */
 enum oh_status demo_plan_deliver(const struct demo_plan *plan, const struct demo_job *job,
-                                 struct oh_arena *arena, struct sample_delivery *out,
+                                 struct oh_arena *arena, struct sample_delivery *delivery,
                                  struct oh_error *err) OH_MUST_CHECK;
 
 /* A job outside the list, for the last source: a new event that has not been sent. */

@@ -33,7 +33,7 @@ enum oh_status post_read_file(const char *path, size_t max_bytes, char **out, si
     else if (got > max_bytes)
         status = oh_fail(err, OH_TOO_MANY, "%s: longer than %zu bytes", path, max_bytes);
     fclose(file);
-    if (status != OH_OK) {
+    if (!bytes || status != OH_OK) {
         free(bytes);
         return status;
     }

@@ -230,8 +230,9 @@ static enum oh_status set_ids(const struct config_source *source, const struct s
         status = set_id(root, instance, event->instance_id, arena, delivery, err);
     if (status == OH_OK)
         dumped = json_dumps(root, JSON_COMPACT);
-    if (dumped && (copy = oh_arena_alloc(arena, strlen(dumped) + 1)))
-        *text = slice_of_text(strcpy(copy, dumped));
+    size_t len = dumped ? strlen(dumped) : 0;
+    if (dumped && (copy = oh_arena_alloc(arena, len + 1)))
+        *text = slice_of(memcpy(copy, dumped, len + 1), len);
     if (status == OH_OK && !copy)
         status = oh_fail(err, OH_NO_MEMORY, "out of memory");
     free(dumped);

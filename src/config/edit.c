@@ -107,6 +107,7 @@ static bool set_value(struct fy_document *document, struct fy_node *mapping, con
 static struct fy_node *make_node(struct fy_document *document, const char *value, bool is_yaml)
 {
     char *quoted = is_yaml ? strdup(value) : quote(value);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the document owns the string from here on */
     return quoted ? fy_node_build_from_malloc_string(document, quoted, FY_NT) : NULL;
 }
 

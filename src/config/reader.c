@@ -181,8 +181,8 @@ out:
 
 const char *secret_read_file(struct loader *loader, const char *path, struct secret *secret)
 {
-    char *text;
-    size_t len;
+    char *text = NULL;
+    size_t len = 0;
     const char *wrong = read_whole_file(loader, path, CONFIG_SECRET_BYTES_MAX, &text, &len);
     if (wrong)
         return wrong;
@@ -237,8 +237,8 @@ bool loader_open(struct loader *loader, const char *path)
     loader->directory = loader_copy(loader, path, slash ? (size_t)(slash - path) + 1 : 0);
     if (!loader->directory)
         return false;
-    char *text;
-    size_t len;
+    char *text = NULL;
+    size_t len = 0;
     const char *wrong = read_whole_file(loader, path, YAML_BYTES_MAX / 2, &text, &len);
     if (wrong) {
         loader_mistake(loader, 0, "cannot be read: %s", wrong);

@@ -72,7 +72,7 @@ static const char *parse_integer(struct loader *loader, const struct option *opt
                                  const char *text, void *into)
 {
     (void)loader;
-    int64_t n;
+    int64_t n = 0;
     const char *wrong = parse_number(option, text, &n);
     if (!wrong)
         *(uint32_t *)into = (uint32_t)n;
@@ -93,7 +93,7 @@ static const char *parse_amount(struct loader *loader, const struct option *opti
                                 const char *text, void *into)
 {
     (void)loader;
-    int64_t n;
+    int64_t n = 0;
     const char *wrong = parse_number(option, text, &n);
     if (wrong)
         return wrong;

@@ -258,19 +258,21 @@ static int bind_address(const struct config_address *address, uint16_t *port, st
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user, sizeof(user));
     }
-    struct sockaddr_storage bound;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } bound = {.v6 = {0}};
     socklen_t bound_len = sizeof(bound);
     if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0 ||
-        getsockname(fd, (struct sockaddr *)(void *)&bound, &bound_len) != 0) {
+        getsockname(fd, &bound.any, &bound_len) != 0) {
         (void)oh_fail(err, OH_SYSTEM, "cannot listen on %s:%u: %s", address->host, address->port,
                       strerror(errno));
         if (fd >= 0)
             close(fd);
         fd = -1;
     } else {
-        *port =
-            ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&bound)->sin6_port
-                                              : ((struct sockaddr_in *)(void *)&bound)->sin_port);
+        *port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
     }
     freeaddrinfo(found);
     return fd;
@@ -393,7 +395,7 @@ enum oh_status http_start(const struct config *config, struct metrics *metrics,
     if (status == OH_OK)
         status = bind_listeners(http, err);
     if (status != OH_OK)
-        return status; /* the process ends with this; nothing of it is started */
+        return status; /* NOLINT(clang-analyzer-unix.Malloc): the process ends with this */
     init_globalconf(http);
     for (uint32_t i = 0; i < http->thread_count; i++)
         if (!init_thread(http, i, metrics_shard_at(metrics, first_shard + i)))

@@ -165,7 +165,7 @@ struct fy_node *load_list_at(struct fy_node *node, size_t index)
 enum oh_status load_value(struct load *load, struct fy_node *node, bool literal_allowed,
                           struct recipe_value *out)
 {
-    struct oh_slice text;
+    struct oh_slice text = {0};
     enum oh_status status = load_text(load, node, "a value", &text);
     if (status)
         return status;

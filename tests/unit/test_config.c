@@ -598,7 +598,8 @@ static char *read_text(const char *path)
 
 static char *options_text(void)
 {
-    static char *text; /* static: gcc 12 takes what points into *text for a pointer to text itself */
+    static char
+        *text; /* static: gcc 12 takes what points into *text for a pointer to text itself */
     size_t len;
     FILE *to = open_memstream(&text, &len);
     assert_non_null(to);

@@ -28,7 +28,7 @@ static const char *const whole[] = {
     "    algorithm: hmac-sha512",              /* 10 */
     "    key: utf8",                           /* 11 */
     ("    signature: {in: header, name: [X-Acme, Y-Acme], parse: kv, separator: ';', key: h1, "
-     "encoding: base64}"),                                                         /* 12 */
+     "encoding: base64}"),                                                       /* 12 */
     "    message: [ts, 'lit::', body]",                                          /* 13 */
     "    timestamp: {in: sigfield, name: ts, unit: ms, past: 5m, future: none}", /* 14 */
     "events:",                                                                   /* 15 */
