@@ -47,7 +47,7 @@ enum oh_status dev_choose_ports(struct dev *dev, struct oh_error *err) OH_MUST_C
  * reads it as the gateway will. Mistakes go to stderr. */
 enum oh_status dev_configure(struct dev *dev, struct oh_error *err) OH_MUST_CHECK;
 
-/* Blocks the signals that dev handles; call it before anything is started. */
+/* Takes signals and orphans in hand; call it before anything is started. */
 void dev_run_open(struct dev *dev);
 
 /* Starts the gateway; its `ready` and its end are handled in dev_run(). */

@@ -12,6 +12,7 @@
 #include <glob.h>
 #include <libpq-fe.h>
 #include <openssl/sha.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,8 +108,8 @@ static enum oh_status place_elsewhere(struct dev_postgres *pg, const char *direc
     if (mkdir(ELSEWHERE, 0755) < 0 && errno != EEXIST)
         return oh_fail(
             err, OH_SYSTEM,
-            "%s: %s; it is needed because PostgreSQL's socket in %s would have too long a "
-            "name: give a shorter --dir",
+            "%s: %s; it is needed because PostgreSQL cannot live in %s (its socket's name would be "
+            "too long, or it holds one of \"$`\\,): give another --dir",
             ELSEWHERE, strerror(errno), directory);
     snprintf(pg->base, sizeof(pg->base), "%s/%s", ELSEWHERE, name);
     if (exists(pg->base)) {
@@ -138,8 +139,9 @@ static enum oh_status place(struct dev_postgres *pg, const char *directory, stru
         snprintf(pg->base, sizeof(pg->base), "%s", link);
     } else {
         const char *const reach[] = {"test", "-x", directory, NULL};
-        bool short_enough = strlen(link) + strlen("/run/.s.PGSQL.65535.lock") <= SOCKET_PATH_MAX;
-        if (short_enough && dev_exec(&pg->user, "/", reach, NULL, NULL) == OH_OK) {
+        bool fits = strlen(link) + strlen("/run/.s.PGSQL.65535.lock") <= SOCKET_PATH_MAX &&
+                    link[strcspn(link, "\"$`\\,\n")] == '\0'; /* pg_ctl's shell, libpq's lists */
+        if (fits && dev_exec(&pg->user, "/", reach, NULL, NULL) == OH_OK) {
             snprintf(pg->base, sizeof(pg->base), "%s", link);
         } else {
             enum oh_status status = place_elsewhere(pg, directory, link, err);
@@ -245,14 +247,12 @@ static enum oh_status write_settings(const struct dev_postgres *pg, const char *
                        "full_page_writes = on\n"
                        "unix_socket_directories = '",
                        pg->port);
-    /* A double quote lets the list's entry hold commas; both quotes are doubled inside. */
-    text[len++] = '"';
     for (const char *p = pg->base; *p; p++) {
-        if (*p == '\'' || *p == '"')
+        if (*p == '\'')
             text[len++] = *p;
         text[len++] = *p;
     }
-    snprintf(text + len, sizeof(text) - (size_t)len, "/run\"'\n");
+    snprintf(text + len, sizeof(text) - (size_t)len, "/run'\n");
     return write_setting_file(pg, directory, "oncehook.conf", "we", text, err);
 }
 
@@ -345,8 +345,15 @@ static PGconn *connect_as_superuser(const struct dev_postgres *pg)
     return PQconnectdbParams(names, values, 0);
 }
 
-/* Waits until the server behind pg->pidfd answers. False when it ends, or at the deadline. */
-static bool wait_for_answer(const struct dev_postgres *pg)
+/* True for a process that has ended, reaped or not. */
+static bool has_ended(int pidfd)
+{
+    struct pollfd fd = {.fd = pidfd, .events = POLLIN};
+    return poll(&fd, 1, 0) != 0;
+}
+
+/* Waits until the server answers. False when it ends, or at the deadline. */
+static bool wait_for_answer(const struct dev_postgres *pg, int pidfd)
 {
     int64_t deadline_us = clock_mono_us() + (int64_t)ANSWER_TIMEOUT_S * 1000000;
     while (clock_mono_us() < deadline_us) {
@@ -355,8 +362,7 @@ static bool wait_for_answer(const struct dev_postgres *pg)
         PQfinish(connection);
         if (answers)
             return true;
-        int port = 0;
-        if (read_postmaster(pg, &port) == 0)
+        if (has_ended(pidfd))
             return false;
         usleep(50 * 1000);
     }
@@ -378,13 +384,19 @@ static bool take_over(struct dev_postgres *pg)
     /* After a reboot the pid may be anybody's; only our server answers on our socket. */
     char socket_path[PATH_MAX];
     snprintf(socket_path, sizeof(socket_path), "%.4000s/run/.s.PGSQL.%d", pg->base, port);
-    if (!exists(socket_path) || !wait_for_answer(pg)) {
+    if (!exists(socket_path) || !wait_for_answer(pg, fd)) {
         close(fd);
         pg->port = configured;
         return false;
     }
     pg->pidfd = fd;
     return true;
+}
+
+static enum oh_status stop_server(const struct dev_postgres *pg, struct oh_error *err)
+{
+    const char *const stop[] = {"stop", "-D", pg->data, "-m", "fast", "-w", "-t", "60", "-s", NULL};
+    return run_tool(pg, "pg_ctl", stop, NULL, err);
 }
 
 enum oh_status dev_postgres_start(struct dev_postgres *pg, bool may_move, struct oh_error *err)
@@ -407,8 +419,10 @@ enum oh_status dev_postgres_start(struct dev_postgres *pg, bool may_move, struct
         return oh_fail(err, OH_INVALID, "%s: too long a path", pg->base);
     const char *const start[] = {"start", "-D", pg->data, "-l", log, "-w", "-t", "60", "-s", NULL};
     status = run_tool(pg, "pg_ctl", start, NULL, err);
-    if (status == OH_OK && !take_over(pg))
+    if (status == OH_OK && !take_over(pg)) {
+        (void)stop_server(pg, NULL);
         status = oh_fail(err, OH_SYSTEM, "PostgreSQL started but does not answer");
+    }
     if (status != OH_OK && err) {
         char said[256];
         snprintf(said, sizeof(said), "%.200s", err->text);
@@ -439,8 +453,7 @@ enum oh_status dev_postgres_stop(struct dev_postgres *pg, struct oh_error *err)
         return OH_OK;
     close(pg->pidfd);
     pg->pidfd = -1;
-    const char *const stop[] = {"stop", "-D", pg->data, "-m", "fast", "-w", "-t", "60", "-s", NULL};
-    return run_tool(pg, "pg_ctl", stop, NULL, err);
+    return stop_server(pg, err);
 }
 
 /* ---- roles and database ---------------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -346,6 +347,9 @@ void dev_stop(struct dev *dev)
 
 void dev_run_open(struct dev *dev)
 {
+    /* The server is pg_ctl's orphan: here, and not with whatever is pid 1, it is reaped when it
+     * ends, since its successor waits for that. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
