@@ -64,7 +64,7 @@ static const struct format formats[] = {
               "\"useragent\":\"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0\","
               "\"ip\":\"192.0.2.17\",\"url\":\"https://www.example.com/offers/spring\"}"},
     {.types = {"delivered", "opened", "clicked", "sent"},
-     .event = "{\"id\":\"@id@\",\"type\":\"@type@\",\"created_at\":\"@iso@\"," PERSON
+     .event = "{\"id\":\"@id@\",\"type\":\"@type@\",\"occurred_at\":\"@iso@\"," PERSON
               "\"recipient\":\"person@example.com\",\"subject\":\"Spring is here, and so are we\","
               "\"message_id\":\"<20260309.5a1c77d0@mail.example.com>\",\"ip\":\"192.0.2.17\","
               "\"user_agent\":\"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0\","
