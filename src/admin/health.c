@@ -103,6 +103,9 @@ json_t *health_of_database(const struct admin_state *state, json_t *tables)
     } else if (state->lanes_waiting > WAITING_SATURATED) {
         health = DEGRADED;
         warning = "Connection pool saturated";
+    } else if (state->lanes_connected < state->lanes_total) {
+        health = DEGRADED;
+        warning = state->database_problem[0] ? state->database_problem : "A lane is not connected";
     } else if (!tables) {
         health = DEGRADED;
         warning = "Table sizes cannot be read";

@@ -205,6 +205,17 @@ static void admin_database_health_says_saturated_above_five(void **state)
     json_decref(health);
 }
 
+static void admin_database_health_is_degraded_without_one_lane(void **state)
+{
+    (void)state;
+    gateway.lanes_connected = 3;
+    snprintf(gateway.database_problem, sizeof(gateway.database_problem), "connection refused");
+    json_t *health = ask_json("/health/database", 200);
+    assert_string_equal(word(health, "status"), "degraded");
+    assert_string_equal(word(health, "warning"), "connection refused");
+    json_decref(health);
+}
+
 static void admin_database_health_answers_at_once_without_database(void **state)
 {
     (void)state;
@@ -354,6 +365,7 @@ int main(void)
         CASE(admin_tells_alive_and_ready),
         CASE(admin_health_is_that_of_the_worst_part),
         CASE(admin_database_health_says_saturated_above_five),
+        CASE(admin_database_health_is_degraded_without_one_lane),
         CASE(admin_database_health_answers_at_once_without_database),
         CASE(admin_metrics_are_prometheus_text),
         CASE(admin_needs_the_token_below_v1),
