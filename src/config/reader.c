@@ -250,8 +250,7 @@ bool loader_open(struct loader *loader, const char *path)
     if (!loader->text)
         return false;
     struct oh_error err = {.line = 0};
-    enum oh_status status =
-        yaml_open_with_duplicates(&loader->yaml, loader->text, loader->len, &err);
+    enum oh_status status = yaml_open(&loader->yaml, loader->text, loader->len, &err);
     if (status == OH_NO_MEMORY)
         loader->no_memory = true;
     else if (status != OH_OK) /* the parser's texts speak of YAML's grammar, never of content */

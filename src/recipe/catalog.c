@@ -78,28 +78,30 @@ static void name_error(struct oh_error *err, const char *name)
         oh_fail(err, OH_INVALID, "%s: %s", name, plain.text);
 }
 
-enum oh_status oh_catalog_add(struct oh_catalog *catalog, const char *name, const char *text,
-                              size_t len, struct oh_error *err)
+enum oh_status catalog_add_node(struct oh_catalog *catalog, struct fy_node *root,
+                                struct oh_error *err)
 {
-    struct oh_recipe *made[RECIPE_SCHEME_MAX] = {NULL};
-    struct yaml yaml;
-    size_t count = 0, loaded = 0;
-    if (err)
-        err->line = 0;
-    enum oh_status status = yaml_open(&yaml, text, len, err);
-    if (!status)
-        status = load_scheme_count(yaml.root, &count, err);
-    for (; !status && loaded < count; loaded++)
-        status = load_recipe(yaml.root, loaded, &made[loaded], err);
-    yaml_close(&yaml);
-    for (size_t i = 0; i < count; i++) { /* all of a file or nothing */
-        if (!made[i])
-            continue;
+    struct oh_recipe *made[RECIPE_SCHEME_MAX];
+    size_t count;
+    enum oh_status status = load_recipes(root, made, &count, err);
+    for (size_t i = 0; i < count; i++)
         if (status)
             recipe_free(made[i]);
         else
             status = catalog_put(catalog, made[i], err);
-    }
+    return status;
+}
+
+enum oh_status oh_catalog_add(struct oh_catalog *catalog, const char *name, const char *text,
+                              size_t len, struct oh_error *err)
+{
+    struct yaml yaml;
+    if (err)
+        err->line = 0;
+    enum oh_status status = yaml_open(&yaml, text, len, err);
+    if (!status)
+        status = catalog_add_node(catalog, yaml.root, err);
+    yaml_close(&yaml);
     if (status)
         name_error(err, name);
     return status;
@@ -157,105 +159,74 @@ void oh_recipe_describe(const struct oh_recipe *recipe, struct oh_recipe_info *i
     *info = recipe->info;
 }
 
-/* ---- provider: hmac ---------------------------------------------------------------------------
- */
+/* ---- provider: hmac --------------------------------------------------- */
 
-static enum oh_status hmac_algorithm(struct oh_recipe *recipe, const char *word,
-                                     struct oh_error *err)
+static enum oh_status hmac_signature(struct oh_recipe *recipe, const struct oh_hmac_options *from,
+                                     struct oh_slice *header, struct oh_error *err)
 {
-    static const struct {
-        const char *word, *name;
-        enum recipe_algorithm algorithm;
-    } rows[] = {{"sha256", "hmac-sha256", RECIPE_HMAC_SHA256},
-                {"sha1", "hmac-sha1", RECIPE_HMAC_SHA1},
-                {"sha512", "hmac-sha512", RECIPE_HMAC_SHA512}};
-    for (size_t i = 0; i < LOAD_COUNT(rows); i++)
-        if (strcmp(rows[i].word, word ? word : "sha256") == 0) {
-            recipe->algorithm = rows[i].algorithm;
-            recipe->info.algorithm = rows[i].name;
-            return OH_OK;
-        }
-    return oh_fail(err, OH_INVALID, "algorithm has to be one of: sha1, sha256, sha512");
-}
-
-static enum oh_status hmac_signature(struct oh_recipe *recipe,
-                                     const struct oh_hmac_options *options, struct oh_error *err)
-{
-    const char *encoding = options->encoding ? options->encoding : "hex";
-    struct oh_slice *name = oh_arena_alloc(recipe->arena, sizeof(*name));
-    if (!name)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    if (!options->header)
+    static const char *const names[] = {"hmac-sha1", "hmac-sha256", "hmac-sha512"};
+    const char *algorithm = from->algorithm ? from->algorithm : "sha256";
+    const char *encoding = from->encoding ? from->encoding : "hex";
+    int a = recipe_find_word("sha1, sha256, sha512", slice_of_text(algorithm));
+    int e = recipe_find_word(RECIPE_ENCODINGS, slice_of_text(encoding));
+    if (a < 0)
+        return oh_fail(err, OH_INVALID, "algorithm has to be one of: sha1, sha256, sha512");
+    if (e < 0)
+        return oh_fail(err, OH_INVALID, "encoding has to be one of: " RECIPE_ENCODINGS);
+    if (!from->header)
         return oh_fail(err, OH_INVALID, "header is needed: the one that carries the signature");
-    if (strcmp(encoding, "hex") != 0 && strcmp(encoding, "base64") != 0)
-        return oh_fail(err, OH_INVALID, "encoding has to be one of: hex, base64");
-    enum oh_status status =
-        recipe_header_name(slice_of_text(options->header), recipe->arena, name, err);
-    if (!status && options->prefix)
-        status = recipe_copy(slice_of_text(options->prefix), recipe->arena,
-                             &recipe->signature.prefix, err);
-    recipe->signature.names = (struct recipe_names){name, 1};
-    recipe->signature.encoding = strcmp(encoding, "hex") == 0 ? RECIPE_HEX : RECIPE_BASE64;
+    recipe->info.algorithm = names[a];
+    recipe->algorithm = (enum recipe_algorithm)a;
+    recipe->signature.encoding = (enum recipe_encoding)e;
+    recipe->signature.names = (struct recipe_names){header, 1};
     recipe->parts[0].kind = RECIPE_PART_BODY;
     recipe->part_count = 1;
-    return status;
-}
-
-/* Parses one option into a value of the arena; absent: *out is NULL. `option` names it in errors.
- */
-static enum oh_status hmac_value(struct oh_recipe *recipe, const char *option, const char *text,
-                                 struct recipe_value **out, struct oh_error *err)
-{
-    *out = NULL;
-    if (!text)
-        return OH_OK;
-    struct recipe_value *value = oh_arena_alloc(recipe->arena, sizeof(*value));
-    if (!value)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    struct oh_error why = {.line = 0};
     enum oh_status status =
-        recipe_value_parse(slice_of_text(text), false, recipe->arena, value, &why);
-    if (status)
-        return oh_fail(err, status, "%s: %s", option, why.text);
-    *out = value;
-    return OH_OK;
+        recipe_header_name(slice_of_text(from->header), recipe->arena, header, err);
+    if (status || !from->prefix)
+        return status;
+    return recipe_copy(slice_of_text(from->prefix), recipe->arena, &recipe->signature.prefix, err);
 }
 
-static enum oh_status hmac_events(struct oh_recipe *recipe, const struct oh_hmac_options *options,
-                                  struct oh_error *err)
+/* What the events of such a recipe point to; lives in its arena. */
+struct hmac_parts {
+    struct oh_slice header;
+    struct recipe_value id, type;
+    struct recipe_values types;
+    struct recipe_time time;
+};
+
+static enum oh_status hmac_events(struct oh_recipe *recipe, const struct oh_hmac_options *from,
+                                  struct hmac_parts *parts, struct oh_error *err)
 {
     struct recipe_events *events = &recipe->events;
-    struct recipe_value *id, *type, *at;
-    enum oh_status status = hmac_value(recipe, "event_id", options->event_id, &id, err);
-    if (!status)
-        status = hmac_value(recipe, "event_type", options->event_type, &type, err);
-    if (!status)
-        status = hmac_value(recipe, "occurred_at", options->occurred_at, &at, err);
-    if (!status && options->events) {
-        events->has_split = true;
-        status =
-            pointer_parse(slice_of_text(options->events), 0, recipe->arena, &events->split, err);
+    const struct {
+        const char *name, *text;
+        struct recipe_value *value;
+    } options[] = {{"event_id", from->event_id, &parts->id},
+                   {"event_type", from->event_type, &parts->type},
+                   {"occurred_at", from->occurred_at, &parts->time.from}};
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        struct oh_error why = {.line = 0};
+        struct oh_slice text = slice_of_text(options[i].text);
+        enum oh_status status =
+            text.data ? recipe_value_parse(text, false, recipe->arena, options[i].value, &why)
+                      : OH_OK;
+        if (status)
+            return oh_fail(err, status, "%s: %s", options[i].name, why.text);
     }
-    struct recipe_values *types = oh_arena_alloc(recipe->arena, sizeof(*types));
-    struct recipe_time *time = oh_arena_alloc(recipe->arena, sizeof(*time));
-    if (!types || !time)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    if (status)
-        return status;
+    parts->types = (struct recipe_values){&parts->type, 1};
+    parts->time.unit = RECIPE_UNIT_AUTO;
     events->canonical_types = true;
-    if (id)
-        events->id = (struct recipe_values){id, 1};
-    if (type) {
-        *types = (struct recipe_values){type, 1};
-        events->type = types;
-        events->type_count = 1;
-    }
-    if (at) {
-        *time = (struct recipe_time){*at, RECIPE_UNIT_AUTO};
-        events->occurred_at = time;
-        events->occurred_at_count = 1;
-    }
-    return OH_OK;
+    events->id = (struct recipe_values){&parts->id, from->event_id ? 1 : 0};
+    events->type = &parts->types;
+    events->type_count = from->event_type ? 1 : 0;
+    events->occurred_at = &parts->time;
+    events->occurred_at_count = from->occurred_at ? 1 : 0;
+    events->has_split = from->events != NULL;
+    if (!events->has_split)
+        return OH_OK;
+    return pointer_parse(slice_of_text(from->events), 0, recipe->arena, &events->split, err);
 }
 
 enum oh_status oh_catalog_add_hmac(struct oh_catalog *catalog,
@@ -263,21 +234,27 @@ enum oh_status oh_catalog_add_hmac(struct oh_catalog *catalog,
                                    const struct oh_recipe **out, struct oh_error *err)
 {
     struct oh_recipe *recipe = recipe_new();
-    if (!recipe)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    struct hmac_parts *parts = recipe ? oh_arena_alloc(recipe->arena, sizeof(*parts)) : NULL;
+    enum oh_status status = OH_OK;
     if (err)
         err->line = 0;
-    recipe->info.provider = recipe->info.scheme = "hmac";
-    recipe->info.title = "HMAC of the body";
-    recipe->info.confidence = "high";
-    recipe->info.proof = "unconfirmed";
-    recipe->info.retries = "as the sender does";
-    recipe->info.retry_horizon_s = -1;
-    enum oh_status status = hmac_algorithm(recipe, options->algorithm, err);
+    if (recipe)
+        recipe->info = (struct oh_recipe_info){
+            .provider = "hmac",
+            .scheme = "hmac",
+            .title = "HMAC of the body",
+            .confidence = "high",
+            .proof = "unconfirmed",
+            .handshake = "none",
+            .retries = "as the sender does",
+            .retry_horizon_s = -1,
+        };
+    if (!parts)
+        status = oh_fail(err, OH_NO_MEMORY, "out of memory");
     if (!status)
-        status = hmac_signature(recipe, options, err);
+        status = hmac_signature(recipe, options, &parts->header, err);
     if (!status)
-        status = hmac_events(recipe, options, err);
+        status = hmac_events(recipe, options, parts, err);
     if (!status)
         status = list_insert(&catalog->hidden, catalog->hidden.count, recipe, err);
     if (status) {
@@ -289,52 +266,35 @@ enum oh_status oh_catalog_add_hmac(struct oh_catalog *catalog,
     return OH_OK;
 }
 
-/* ---- what event asks of a recipe --------------------------------------------------------------
- */
+/* ---- what event asks of a recipe ------------------------------------------------------------- */
+
+/* What the word is mapped to, -1 = nothing. */
+static int find_in_map(const struct recipe_word_map *map, struct oh_slice word)
+{
+    for (size_t i = 0; i < map->count; i++)
+        if (slice_equals(map->items[i].word, word))
+            return (int)map->items[i].value;
+    return -1;
+}
 
 enum oh_event_type recipe_find_type(const struct recipe_events *events, struct oh_slice word)
 {
-    static const struct {
-        const char *word;
-        enum oh_event_type type;
-    } canonical[] = {
-#define X(name, text) {text, OH_EVENT_##name},
-        OH_EVENT_TYPES(X)
-#undef X
-    };
-    size_t low = 0, high = events->type_word_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct oh_slice at = events->type_words[middle].word;
-        size_t common = at.len < word.len ? at.len : word.len;
-        int order = common ? memcmp(at.data, word.data, common) : 0;
-        if (order == 0)
-            order = (at.len > word.len) - (at.len < word.len);
-        if (order == 0)
-            return events->type_words[middle].type;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (size_t i = 0; events->canonical_types && i < LOAD_COUNT(canonical); i++)
-        if (slice_equals(slice_of_text(canonical[i].word), word))
-            return canonical[i].type;
-    return OH_EVENT_OTHER;
+    int type = find_in_map(&events->types, word);
+    if (type < 0 && events->canonical_types)
+        type = recipe_find_word(RECIPE_TYPES, word);
+    return type < 0 ? OH_EVENT_OTHER : (enum oh_event_type)type;
 }
 
 enum oh_channel recipe_find_channel(const struct recipe_events *events, struct oh_slice word)
 {
-    for (size_t i = 0; i < events->channel_word_count; i++)
-        if (slice_equals(events->channel_words[i].word, word))
-            return events->channel_words[i].channel;
-    return events->channel;
+    int channel = find_in_map(&events->channels, word);
+    return channel < 0 ? events->channel : (enum oh_channel)channel;
 }
 
 bool recipe_is_ping(const struct recipe_events *events, struct oh_slice word)
 {
-    for (size_t i = 0; i < events->ping_count; i++)
-        if (slice_equals(events->pings[i], word))
+    for (size_t i = 0; i < events->pings.count; i++)
+        if (slice_equals(events->pings.items[i], word))
             return true;
     return false;
 }

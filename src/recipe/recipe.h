@@ -3,7 +3,8 @@
  * event reads `events`. Everything is immutable after loading and lives in the recipe's arena.
  *
  * The words of the YAML form are those of docs/providers.md. A word that the form knows and this
- * program does not do yet is refused by the loader, so no room below has to expect it. */
+ * program does not do yet is refused by the loader, so no room below has to expect it. The order of
+ * enums is the order of their words in load.c. */
 #ifndef RECIPE_RECIPE_H
 #define RECIPE_RECIPE_H
 
@@ -11,8 +12,7 @@
 #include "oncehook/recipe.h"
 #include "recipe/pointer.h"
 
-/* ---- values: where a piece of text stands in a request ----------------------------------------
- */
+/* ---- values: where a piece of text stands in a request - */
 
 /* To come with the providers that need them: `form:NAME` (a decoded form field), `query:NAME`,
  * `jwt:/CLAIM`. Each is a row here, a row in value.c, and a case where values are read. */
@@ -41,6 +41,10 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
                                   struct oh_arena *arena, struct recipe_value *out,
                                   struct oh_error *err) OH_MUST_CHECK;
 
+/* The number of `word` in `list` ("a, b, c"), up to a '|'; -1 = it is not there. Where an entry
+ * ends in ':' the word may go on behind it. */
+int recipe_find_word(const char *list, struct oh_slice word);
+
 /* Copies `text` into the arena with a NUL behind it. */
 enum oh_status recipe_copy(struct oh_slice text, struct oh_arena *arena, struct oh_slice *out,
                            struct oh_error *err) OH_MUST_CHECK;
@@ -49,8 +53,11 @@ enum oh_status recipe_copy(struct oh_slice text, struct oh_arena *arena, struct 
 enum oh_status recipe_header_name(struct oh_slice text, struct oh_arena *arena,
                                   struct oh_slice *out, struct oh_error *err) OH_MUST_CHECK;
 
-/* ---- events: how a verified body is read ------------------------------------------------------
- */
+/* The contract's type words as such a list. */
+#define RECIPE_TYPE_WORD(name, word) word ", "
+#define RECIPE_TYPES                 OH_EVENT_TYPES(RECIPE_TYPE_WORD)
+
+/* ---- events: how a verified body is read - */
 
 enum recipe_time_unit {
     RECIPE_UNIT_S,    /* unix seconds, a JSON number or its text, a fraction allowed */
@@ -64,14 +71,19 @@ struct recipe_time {
     enum recipe_time_unit unit;
 };
 
-struct recipe_type_word {
-    struct oh_slice word; /* the provider's */
-    enum oh_event_type type;
+struct recipe_word {
+    struct oh_slice word; /* the provider's event type */
+    unsigned value;       /* enum oh_event_type or enum oh_channel */
 };
 
-struct recipe_channel_word {
-    struct oh_slice word; /* the provider's event type */
-    enum oh_channel channel;
+struct recipe_word_map {
+    const struct recipe_word *items;
+    size_t count;
+};
+
+struct recipe_names {
+    const struct oh_slice *items;
+    size_t count;
 };
 
 struct recipe_events {
@@ -103,20 +115,17 @@ struct recipe_events {
     const struct recipe_values *type;
     size_t type_count;
 
-    /* Provider's word -> the contract's; sorted by word. Others are OH_EVENT_OTHER, unless
-     * canonical_types: then the contract's own words pass as they are. */
-    const struct recipe_type_word *type_words;
-    size_t type_word_count;
+    /* Provider's word -> the contract's. Others are OH_EVENT_OTHER, unless canonical_types: then
+     * the contract's own words pass as they are. */
+    struct recipe_word_map types;
     bool canonical_types;
 
     /* Type words of deliveries that are no events (GitHub's `ping`): verified and empty by design.
      */
-    const struct oh_slice *pings;
-    size_t ping_count;
+    struct recipe_names pings;
 
     /* The channel by the provider's type word, else the fixed one. */
-    const struct recipe_channel_word *channel_words;
-    size_t channel_word_count;
+    struct recipe_word_map channels;
     enum oh_channel channel;
 
     /* The first that is present and can be read wins; count == 0: the moment of acceptance. */
@@ -128,8 +137,7 @@ struct recipe_events {
     struct recipe_value map_enrollment, map_instance;
 };
 
-/* ---- signature --------------------------------------------------------------------------------
- */
+/* ---- signature - */
 
 enum recipe_algorithm {
     RECIPE_HMAC_SHA1,
@@ -149,15 +157,11 @@ enum recipe_parse {
     RECIPE_PARSE_KV,    /* "t=1,v1=…": pairs around `separator`; `key` names the signatures */
 };
 
+#define RECIPE_ENCODINGS "hex, base64"
 enum recipe_encoding { RECIPE_HEX, RECIPE_BASE64 };
 
-struct recipe_names {
-    const struct oh_slice *items; /* header names in lower case; the first that is present counts */
-    size_t count;
-};
-
 struct recipe_signature {
-    struct recipe_names names;
+    struct recipe_names names; /* of headers, in lower case; the first that is present counts */
     enum recipe_parse parse;
     enum recipe_encoding encoding;
     struct oh_slice prefix; /* PLAIN: required before the value; len 0 = none */
@@ -165,7 +169,7 @@ struct recipe_signature {
     struct oh_slice key;    /* KV: the key of a signature; it may stand several times */
 };
 
-enum recipe_part_kind { RECIPE_PART_TS, RECIPE_PART_BODY, RECIPE_PART_LITERAL };
+enum recipe_part_kind { RECIPE_PART_BODY, RECIPE_PART_TS, RECIPE_PART_LITERAL };
 
 struct recipe_part {
     enum recipe_part_kind kind;
@@ -174,7 +178,7 @@ struct recipe_part {
 
 #define RECIPE_PARTS_MAX 16
 
-enum recipe_ts_in { RECIPE_TS_NONE, RECIPE_TS_HEADER, RECIPE_TS_SIGFIELD };
+enum recipe_ts_in { RECIPE_TS_HEADER, RECIPE_TS_SIGFIELD, RECIPE_TS_NONE };
 
 struct recipe_timestamp {
     enum recipe_ts_in in;
@@ -185,8 +189,7 @@ struct recipe_timestamp {
     int64_t serve_past_s;       /* what `serve` uses; -1 = none */
 };
 
-/* ---- the recipe -------------------------------------------------------------------------------
- */
+/* ---- the recipe - */
 
 struct oh_recipe {
     struct oh_arena *arena; /* holds the recipe itself and all it points to */

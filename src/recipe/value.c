@@ -4,32 +4,30 @@
 
 #include "base/slice.h"
 
-/* The words that a value may begin with; what begins with '/' is a pointer into the event. */
-static const struct prefix {
-    const char *text;
-    enum recipe_from from;
-    bool later; /* a word of the form that is not built yet */
-} prefixes[] = {
-    {"body:", RECIPE_FROM_BODY, false},   {"header:", RECIPE_FROM_HEADER, false},
-    {"lit:", RECIPE_FROM_LITERAL, false}, {"form:", RECIPE_FROM_EVENT, true},
-    {"query:", RECIPE_FROM_EVENT, true},  {"jwt:", RECIPE_FROM_EVENT, true},
-    {"sha256:", RECIPE_FROM_EVENT, true},
-};
+int recipe_find_word(const char *list, struct oh_slice word)
+{
+    if (*list == '|')
+        list += 2;
+    for (int i = 0; *list && *list != '|'; i++) {
+        struct oh_slice entry = slice_of(list, strcspn(list, ", "));
+        if (slice_equals(entry, word) ||
+            (list[entry.len - 1] == ':' && slice_has_prefix(word, entry)))
+            return i;
+        list += entry.len;
+        list += strspn(list, ", ");
+    }
+    return -1;
+}
 
+/* A token of RFC 9110, section 5.6.2. */
 static bool header_name_is_valid(struct oh_slice name)
 {
-    /* A token of RFC 9110, section 5.6.2. */
-    static const char symbols[] = "!#$%&'*+-.^_`|~";
-    if (name.len == 0 || name.len > 128)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.data[i];
-        bool alphanumeric =
-            (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        if (!alphanumeric && !memchr(symbols, c, sizeof(symbols) - 1))
+    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < name.len; i++)
+        if (!memchr(token, name.data[i], sizeof(token) - 1))
             return false;
-    }
-    return true;
+    return name.len > 0 && name.len <= 128;
 }
 
 enum oh_status recipe_header_name(struct oh_slice text, struct oh_arena *arena,
@@ -63,6 +61,12 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
                                   struct oh_arena *arena, struct recipe_value *out,
                                   struct oh_error *err)
 {
+    static const struct {
+        const char *text;
+        enum recipe_from from;
+    } prefixes[] = {{"body:", RECIPE_FROM_BODY},
+                    {"header:", RECIPE_FROM_HEADER},
+                    {"lit:", RECIPE_FROM_LITERAL}};
     *out = (struct recipe_value){.from = RECIPE_FROM_EVENT};
     if (text.len > 0 && text.data[0] == '/')
         return value_pointer(text, arena, out, err);
@@ -71,8 +75,6 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
         if (!slice_has_prefix(text, prefix))
             continue;
         struct oh_slice rest = slice_of(text.data + prefix.len, text.len - prefix.len);
-        if (prefixes[i].later)
-            return oh_fail(err, OH_INVALID, "`%s` is not built yet", prefixes[i].text);
         out->from = prefixes[i].from;
         if (out->from == RECIPE_FROM_BODY)
             return value_pointer(rest, arena, out, err);
@@ -82,6 +84,8 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
             return oh_fail(err, OH_INVALID, "`lit:` has no place here");
         return recipe_copy(rest, arena, &out->text, err);
     }
+    if (recipe_find_word("form:, query:, jwt:, sha256:", text) >= 0)
+        return oh_fail(err, OH_INVALID, "`%.*s` is not built yet", (int)text.len, text.data);
     return oh_fail(err, OH_INVALID, "a value is /POINTER, body:/POINTER or header:NAME%s",
                    literal_allowed ? ", or lit:TEXT" : "");
 }

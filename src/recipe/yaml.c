@@ -108,8 +108,7 @@ static void swallow(struct fy_diag *diag, void *user, const char *text, size_t l
     (void)diag, (void)user, (void)text, (void)len;
 }
 
-static enum oh_status parse(struct yaml *yaml, const char *text, size_t len,
-                            enum fy_parse_cfg_flags more_flags, struct oh_error *err)
+static enum oh_status parse(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
 {
     struct fy_diag_cfg diag_config;
     fy_diag_cfg_default(&diag_config);
@@ -120,7 +119,7 @@ static enum oh_status parse(struct yaml *yaml, const char *text, size_t len,
         return oh_fail(err, OH_NO_MEMORY, "out of memory");
     fy_diag_set_collect_errors(yaml->diag, true);
     struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE |
-                                           more_flags,
+                                           FYPCF_ALLOW_DUPLICATE_KEYS,
                                   .diag = yaml->diag};
     yaml->parser = fy_parser_create(&config);
     if (!yaml->parser || fy_parser_set_string(yaml->parser, text, len) != 0)
@@ -151,29 +150,17 @@ static enum oh_status check_document(struct yaml *yaml, struct oh_error *err)
     return fy_parser_get_stream_error(yaml->parser) ? fail_as_parser(yaml, err) : OH_OK;
 }
 
-static enum oh_status open_with(struct yaml *yaml, const char *text, size_t len,
-                                enum fy_parse_cfg_flags more_flags, struct oh_error *err)
+enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
 {
     *yaml = (struct yaml){0};
     enum oh_status status = check_text(text, len, err);
     if (!status)
-        status = parse(yaml, text, len, more_flags, err);
+        status = parse(yaml, text, len, err);
     if (!status)
         status = check_document(yaml, err);
     if (!status)
         yaml->root = fy_document_root(yaml->document);
     return status;
-}
-
-enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len, struct oh_error *err)
-{
-    return open_with(yaml, text, len, 0, err);
-}
-
-enum oh_status yaml_open_with_duplicates(struct yaml *yaml, const char *text, size_t len,
-                                         struct oh_error *err)
-{
-    return open_with(yaml, text, len, FYPCF_ALLOW_DUPLICATE_KEYS, err);
 }
 
 void yaml_close(struct yaml *yaml)

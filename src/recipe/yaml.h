@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One small YAML document with positions, read the strict way: one document, no anchors, aliases,
- * tags or duplicate keys, nothing but text in it. */
+/* One small YAML document with positions, read the strict way: one document, no anchors, aliases
+ * or tags, nothing but text in it. Keys that stand twice are left to the caller, who knows which.
+ */
 #ifndef RECIPE_YAML_H
 #define RECIPE_YAML_H
 
@@ -21,10 +22,6 @@ struct yaml {
  * OH_INVALID with err->line set, OH_NO_MEMORY. */
 enum oh_status yaml_open(struct yaml *yaml, const char *text, size_t len,
                          struct oh_error *err) OH_MUST_CHECK;
-
-/* The same, but keys that stand twice are left to the caller, who tells all mistakes at once. */
-enum oh_status yaml_open_with_duplicates(struct yaml *yaml, const char *text, size_t len,
-                                         struct oh_error *err) OH_MUST_CHECK;
 void yaml_close(struct yaml *yaml);
 
 /* The line of `node`, from 1: that of the first scalar in it; `otherwise` where there is none. */

@@ -221,7 +221,7 @@ static void every_mistake_is_an_error_with_its_line(void **state)
         {6, "ack_budget: 99999999999d", "ack_budget", 0},
         {7, "retries: {schedule: twice}", "needs the key 'horizon'", 0},
         {7, "retries: twice", "mapping", 0},
-        {7, "retries: {schedule: a, horizon: 1d, signed_anew: perhaps}", "true, false", 0},
+        {7, "retries: {schedule: a, horizon: 1d, signed_anew: perhaps}", "false, true", 0},
         {9, "  - nothing: acme", "has no key 'nothing'", 0},
         {10, "    algorithm: jwt", "not built yet", 0},
         {10, "    algorithm: hmac-md5", "one of: hmac-sha1", 0},
