@@ -280,9 +280,12 @@ static void print_answer(const struct client_answer *answer)
         return;
     }
     printf("%d ", answer->status);
-    for (size_t i = 0; i < answer->body.len; i++) {
+    size_t len = answer->body.len;
+    while (len && answer->body.data[len - 1] == '\n')
+        len--;
+    for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)answer->body.data[i];
-        putchar(byte == '\n' || byte == '\r' ? ' ' : byte < 0x20 || byte == 0x7f ? '?' : byte);
+        putchar(byte < 0x20 || byte == 0x7f ? '?' : byte);
     }
     printf(" %.1f ms\n", (double)answer->latency_us / 1000);
 }

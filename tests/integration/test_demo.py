@@ -15,8 +15,9 @@ import psycopg2
 import pytest
 
 from support import process
-from support.gateway import BINARY, environment
+from support.gateway import BINARY, REPOSITORY, environment
 
+RELEASE = os.environ.get("ONCEHOOK_RELEASE", os.path.join(REPOSITORY, "build/release/oncehook"))
 TIMEOUT = 240  # with sanitizers, beside other tests
 REPORT_WIDTH = 80
 SOURCES = {"github": 2000, "stripe": 4000, "sendgrid": 8020, "hmac": 6020}  # new events a run
@@ -31,13 +32,13 @@ def directory():
     shutil.rmtree(made, ignore_errors=True)
 
 
-def command(directory, *more):
-    return [BINARY, "dev", "--dir", directory, "--port", "0", "--http-port", "0", "--admin-port", "0", *more]
+def command(directory, *more, binary=BINARY):
+    return [binary, "dev", "--dir", directory, "--port", "0", "--http-port", "0", "--admin-port", "0", *more]
 
 
-def demo(directory):
+def demo(directory, binary=BINARY):
     """Its report through a pipe, and the exit code."""
-    done = subprocess.run(command(directory, "--demo", "--once"), stdin=subprocess.DEVNULL, capture_output=True,
+    done = subprocess.run(command(directory, "--demo", "--once", binary=binary), stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=TIMEOUT, check=False, env=environment())
     return done.returncode, done.stdout, done.stderr
 
@@ -167,6 +168,14 @@ def test_the_demo_and_again(directory):
     assert code == 0, raw
     assert "\r\x1b[K" in raw and "\x1b[1m" in raw, "a terminal gets one rewritten line, and colour"
     check_report(ESCAPES.sub("", raw), 1)
+
+
+@pytest.mark.skipif(not os.path.exists(RELEASE), reason="no release is built")
+def test_the_demo_of_a_release(directory):
+    """At full speed: libh2o's own free lists are hidden from sanitizers, and slow runs do not race."""
+    code, report, errors = demo(directory, RELEASE)
+    assert code == 0, report + errors
+    check_report(report, 0)
 
 
 def check_what_to_look_at_next(directory, report):
