@@ -38,8 +38,8 @@ def command(directory, *more, binary=BINARY):
 
 def demo(directory, binary=BINARY):
     """Its report through a pipe, and the exit code."""
-    done = subprocess.run(command(directory, "--demo", "--once", binary=binary), stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=TIMEOUT, check=False, env=environment())
+    done = subprocess.run(command(directory, "--demo", "--once", binary=binary), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment())
     return done.returncode, done.stdout, done.stderr
 
 
