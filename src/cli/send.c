@@ -410,7 +410,9 @@ static int send_all(struct run *run, struct oh_error *err)
 
 int cli_send(int argc, char **argv)
 {
+    static char name[] = "oncehook send";
     struct options options = {.count = 1};
+    argv[0] = name;
     argp_err_exit_status = CLI_USAGE;
     argp_parse(&parser, argc, argv, 0, NULL, &options);
     struct run run = {.options = &options};
