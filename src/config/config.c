@@ -12,54 +12,44 @@
 /* Where an option stands; when it does not, where `otherwise` does, else the file's first line. */
 static int line_of(const struct loader *loader, const char *option, const char *otherwise)
 {
-    int line = loader->lines[option_index(option)];
-    if (!line && otherwise)
-        line = loader->lines[option_index(otherwise)];
-    return line ? line : 1;
+    return option_line(loader->lines, option, option_line(loader->lines, otherwise, 1));
 }
 
 static bool stands(const struct loader *loader, const char *option)
 {
-    return loader->lines[option_index(option)] != 0;
+    return option_line(loader->lines, option, 0) != 0;
 }
 
 static void check_listeners(struct loader *loader)
 {
-    const struct config *config = loader->config;
+    static const char *const needed[] = {"listen.tls.certificate", "listen.tls.key"};
     if (!stands(loader, "listen.https") && !stands(loader, "listen.http"))
         loader_mistake(loader, line_of(loader, "listen.public_url", "listen.tls.certificate"),
                        "listen.https or listen.http is missing");
-    if (stands(loader, "listen.https") && !stands(loader, "listen.tls.certificate"))
-        loader_mistake(loader, line_of(loader, "listen.https", NULL),
-                       "listen.tls.certificate is missing: listen.https needs it");
-    if (stands(loader, "listen.https") && !stands(loader, "listen.tls.key"))
-        loader_mistake(loader, line_of(loader, "listen.https", NULL),
-                       "listen.tls.key is missing: listen.https needs it");
-    if (stands(loader, "listen.http") && config->limits.connections_per_ip &&
+    for (size_t i = 0; i < 2; i++)
+        if (stands(loader, "listen.https") && !stands(loader, needed[i]))
+            loader_mistake(loader, line_of(loader, "listen.https", "listen.https"),
+                           "%s is missing: listen.https needs it", needed[i]);
+    if (stands(loader, "listen.http") && loader->config->limits.connections_per_ip &&
         !stands(loader, "listen.trusted_proxies"))
-        loader_mistake(loader, line_of(loader, "limits.connections_per_ip", NULL),
+        loader_mistake(loader, line_of(loader, "limits.connections_per_ip", "listen.http"),
                        "limits.connections_per_ip with plain listen.http needs "
                        "listen.trusted_proxies");
 }
 
-static void check_times(struct loader *loader)
+static void check_bounds(struct loader *loader)
 {
     const struct config *config = loader->config;
+    bool spools = config->outage == CONFIG_OUTAGE_SPOOL;
     if (config->retention.ledger_s < config->retention.events_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "retention.events"),
                        "retention.ledger is shorter than retention.events");
-    if (config->outage != CONFIG_OUTAGE_SPOOL)
-        return;
-    loader_mistake(loader, line_of(loader, "outage", NULL),
-                   "outage: spool is not in this release: use refuse");
-    if (config->retention.ledger_s < config->spool.age_s)
+    if (spools)
+        loader_mistake(loader, line_of(loader, "outage", "outage"),
+                       "outage: spool is not in this release: use refuse");
+    if (spools && config->retention.ledger_s < config->spool.age_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "spool.age"),
                        "retention.ledger is shorter than spool.age");
-}
-
-static void check_sizes(struct loader *loader)
-{
-    const struct config *config = loader->config;
     if (config->queue.bytes < config->limits.body_bytes)
         loader_mistake(loader, line_of(loader, "queue.bytes", "limits.body_bytes"),
                        "queue.bytes is less than limits.body_bytes: the largest delivery would "
@@ -68,55 +58,37 @@ static void check_sizes(struct loader *loader)
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-static void load_catalog(struct loader *loader)
-{
-    struct oh_error err = {.text = ""};
-    enum oh_status status = oh_catalog_new(&loader->config->catalog, &err);
-    if (status == OH_NO_MEMORY)
-        loader->no_memory = true;
-    else if (status != OH_OK)
-        loader_mistake(loader, 0, "the built-in catalog cannot be read: %s", err.text);
-    else
-        sources_add_recipes(loader);
-}
-
-static void note_tls_files(struct loader *loader)
-{
-    const struct config *config = loader->config;
-    if (config->listen.certificate)
-        loader_note_file(loader, CONFIG_FILE_CERTIFICATE, config->listen.certificate,
-                         line_of(loader, "listen.tls.certificate", NULL));
-    if (config->listen.key)
-        loader_note_file(loader, CONFIG_FILE_KEY, config->listen.key,
-                         line_of(loader, "listen.tls.key", NULL));
-}
-
 static void load_file(struct loader *loader)
 {
     struct config *config = loader->config;
+    struct oh_error err = {.line = 0};
     options_set_defaults(loader, IN_CONFIG, config);
     if (!loader_open(loader, config->path))
         return;
     options_read(loader, IN_CONFIG, loader->yaml.root, 1, config, loader->lines);
     check_listeners(loader);
-    check_times(loader);
-    check_sizes(loader);
-    note_tls_files(loader);
-    load_catalog(loader);
-    if (config->catalog)
-        sources_build(loader);
+    check_bounds(loader);
+    if (config->listen.certificate)
+        loader_note_file(loader, CONFIG_FILE_CERTIFICATE, config->listen.certificate,
+                         line_of(loader, "listen.tls.certificate", "listen.https"));
+    if (config->listen.key)
+        loader_note_file(loader, CONFIG_FILE_KEY, config->listen.key,
+                         line_of(loader, "listen.tls.key", "listen.https"));
+    if (loader_failed(loader, oh_catalog_new(&config->catalog, &err), 0,
+                      "the built-in catalog cannot be read: ", &err))
+        return;
+    sources_add_recipes(loader);
+    sources_build(loader);
 }
 
 static void free_form(struct source_form *form)
 {
-    options_free(IN_SOURCE, form);
-    for (size_t i = 0; i < form->secret_count; i++) {
-        if (form->secrets) /* not taken by the source */
-            secret_free(&form->secrets[i]);
+    for (size_t i = 0; i < form->secret_count; i++)
         free(form->secret_origins[i].file);
-    }
-    free(form->secrets);
     free(form->secret_origins);
+    source_free(&form->source); /* what has not moved into the configuration */
+    form->source = (struct config_source){0};
+    options_free(IN_SOURCE, form);
 }
 
 static int compare_lines(const void *a, const void *b)
@@ -129,27 +101,33 @@ static int compare_lines(const void *a, const void *b)
 
 enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
 {
-    struct loader loader = {.mistakes = mistakes};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct loader *loader = calloc(1, sizeof(*loader));
+    struct config *config = calloc(1, sizeof(*config));
+    char *copy = strdup(path);
     *out = NULL;
     *mistakes = (struct config_mistakes){NULL, 0};
-    loader.config = loader_alloc(&loader, 1, sizeof(*loader.config));
-    if (!loader.config)
+    if (!loader || !config || !copy) {
+        free(loader);
+        free(config);
+        free(copy);
         return OH_NO_MEMORY;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    loader.config->threads = cores > 0 ? cores : 1;
-    loader.config->path = loader_copy(&loader, path, strlen(path));
-    if (loader.config->path)
-        load_file(&loader);
-    for (size_t i = 0; i < loader.form_count; i++)
-        free_form(&loader.forms[i]);
-    free(loader.forms);
-    loader_close(&loader);
-    enum oh_status status = loader.no_memory ? OH_NO_MEMORY : mistakes->count ? OH_INVALID : OH_OK;
-    if (status == OH_OK) {
-        *out = loader.config;
-        return OH_OK;
     }
-    config_free(loader.config);
+    config->threads = cores > 0 ? cores : 1;
+    config->path = copy;
+    loader->config = config;
+    loader->mistakes = mistakes;
+    load_file(loader);
+    for (size_t i = 0; i < loader->form_count; i++)
+        free_form(&loader->forms[i]);
+    free(loader->forms);
+    loader_close(loader);
+    enum oh_status status = loader->no_memory ? OH_NO_MEMORY : mistakes->count ? OH_INVALID : OH_OK;
+    free(loader);
+    if (status == OH_OK)
+        *out = config;
+    else
+        config_free(config);
     if (mistakes->count)
         qsort(mistakes->items, mistakes->count, sizeof(*mistakes->items), compare_lines);
     return status;
@@ -172,8 +150,7 @@ void config_free(struct config *config)
     free(config);
 }
 
-/* ---- mistakes ---------------------------------------------------------------------------------
- */
+/* ---- mistakes -------------------------------------------------------------------------------- */
 
 void config_mistakes_free(struct config_mistakes *mistakes)
 {

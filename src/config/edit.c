@@ -82,8 +82,7 @@ enum oh_status config_replace(const char *path, const struct config_setting *set
         status = OH_NO_MEMORY;
         goto out;
     }
-    size_t made = (size_t)len;
-    loader_unmask(*out, &made);
+    loader_unmask(*out);
 out:
     loader_close(&loader);
     return status;
@@ -198,8 +197,7 @@ enum oh_status config_derive(const char *path, const char *const dropped[],
     *out = fy_emit_document_to_string(loader.yaml.document, FYECF_MODE_ORIGINAL | FYECF_WIDTH_INF);
     if (!*out)
         goto out;
-    size_t len = strlen(*out);
-    loader_unmask(*out, &len);
+    loader_unmask(*out);
     status = OH_OK;
 out:
     loader_close(&loader);

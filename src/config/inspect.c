@@ -39,12 +39,14 @@ static void inspect_tls(struct loader *loader, const struct config *config)
     const struct config_file *certificate = find_file(config, CONFIG_FILE_CERTIFICATE);
     const struct config_file *key = find_file(config, CONFIG_FILE_KEY);
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    if (!context) {
+    SSL_CTX *alone = SSL_CTX_new(TLS_server_method()); /* so that a wrong pair is told as such */
+    bool have_certificate = false, have_key = false;
+    if (!context || !alone) {
         loader->no_memory = true;
-        return;
+        goto out;
     }
     SSL_CTX_set_default_passwd_cb(context, refuse_passphrase);
-    bool have_certificate = false, have_key = false;
+    SSL_CTX_set_default_passwd_cb(alone, refuse_passphrase);
     ERR_clear_error();
     if (certificate) {
         have_certificate = SSL_CTX_use_certificate_chain_file(context, certificate->path) == 1;
@@ -53,16 +55,11 @@ static void inspect_tls(struct loader *loader, const struct config *config)
                            openssl_reason());
     }
     ERR_clear_error();
-    if (key) { /* a context of its own, so that a wrong pair is told as such */
-        SSL_CTX *alone = SSL_CTX_new(TLS_server_method());
-        if (alone) {
-            SSL_CTX_set_default_passwd_cb(alone, refuse_passphrase);
-            have_key = SSL_CTX_use_PrivateKey_file(alone, key->path, SSL_FILETYPE_PEM) == 1;
-            if (!have_key)
-                loader_mistake(loader, key->line, "listen.tls.key cannot be loaded: %s",
-                               openssl_reason());
-            SSL_CTX_free(alone);
-        }
+    if (key) {
+        have_key = SSL_CTX_use_PrivateKey_file(alone, key->path, SSL_FILETYPE_PEM) == 1;
+        if (!have_key)
+            loader_mistake(loader, key->line, "listen.tls.key cannot be loaded: %s",
+                           openssl_reason());
     }
     if (have_certificate && have_key &&
         (SSL_CTX_use_PrivateKey_file(context, key->path, SSL_FILETYPE_PEM) != 1 ||
@@ -71,14 +68,10 @@ static void inspect_tls(struct loader *loader, const struct config *config)
     if (have_certificate &&
         X509_cmp_current_time(X509_get0_notAfter(SSL_CTX_get0_certificate(context))) < 0)
         loader_mistake(loader, certificate->line, "listen.tls.certificate has expired");
+out:
     ERR_clear_error();
     SSL_CTX_free(context);
-}
-
-static bool open_to_others(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && (st.st_mode & S_IROTH);
+    SSL_CTX_free(alone);
 }
 
 enum oh_status config_inspect(const struct config *config, struct config_mistakes *mistakes,
@@ -88,11 +81,13 @@ enum oh_status config_inspect(const struct config *config, struct config_mistake
     struct loader for_mistakes = {.mistakes = mistakes};
     struct loader for_warnings = {.mistakes = warnings};
     inspect_tls(&for_mistakes, config);
-    for (size_t i = 0; i < config->file_count; i++)
+    for (size_t i = 0; i < config->file_count; i++) {
+        struct stat st;
         if (config->files[i].kind != CONFIG_FILE_CERTIFICATE &&
-            open_to_others(config->files[i].path))
+            stat(config->files[i].path, &st) == 0 && (st.st_mode & S_IROTH))
             loader_mistake(&for_warnings, config->files[i].line,
                            "the file with this secret is open to everybody: chmod o-r");
+    }
     if (config->source_count == 0)
         loader_mistake(&for_warnings, 0, "no sources: every delivery will be answered 404");
     return for_mistakes.no_memory || for_warnings.no_memory ? OH_NO_MEMORY : OH_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the config room share while one file is being loaded: the reader of YAML
- * (reader.c), the table of options (options.c) and the making of sources (sources.c).
+/* What the files of the config room share while one file is being loaded: reader.c makes YAML of
+ * it, walk.c finds the row of options.c for each key, values.c reads the value, sources.c makes
+ * sources.
  *
  * The rule that all of them obey: a mistake's text names options and environment variables, never
  * a value, so that no secret can get into it, however misplaced it stands in the file. */
@@ -12,32 +13,13 @@
 #include "recipe/yaml.h"
 
 enum {
-    CONFIG_SECRET_BYTES_MAX = 64 << 10, /* of one secret, given or in a file */
+    CONFIG_SECRET_BYTES_MAX = 64 << 10, /* of any value, or of a file with a secret */
     CONFIG_SECRETS_MAX = 64,            /* of one source */
     CONFIG_SOURCES_MAX = 4096,
     CONFIG_NETWORKS_MAX = 1024, /* of one list */
     CONFIG_MISTAKES_MAX = 1000,
     CONFIG_NAME_BYTES_MAX = 63, /* of a source or a shared scope */
     CONFIG_OPTIONS_MAX = 64,    /* rows of the table */
-};
-
-/* ---- one load ------------------------------------------------------------------------------ */
-
-struct source_form;
-
-/* The file as it is being read. Everything in it belongs to it but `config` and `mistakes`. */
-struct loader {
-    char *directory; /* of the file, with a slash at its end; empty = the working directory */
-    char *text;      /* the file, variables masked (reader.c) */
-    size_t len;
-    struct yaml yaml;
-    struct config *config;
-    struct config_mistakes *mistakes;
-    int lines[CONFIG_OPTIONS_MAX]; /* where each option outside sources stands, 0 = nowhere */
-    struct source_form *forms;     /* the sources as written */
-    size_t form_count;
-    struct fy_node *recipes; /* the list under `providers`, or NULL */
-    bool no_memory;
 };
 
 /* Where a secret comes from. */
@@ -48,19 +30,28 @@ struct secret_origin {
 
 /* One source as written, before its recipe is known. */
 struct source_form {
-    int line;
+    struct config_source source; /* moves into the configuration */
     int lines[CONFIG_OPTIONS_MAX];
-    char *name, *provider, *scheme;
-    struct secret *secrets;
-    struct secret_origin *secret_origins; /* of each */
+    struct secret_origin *secret_origins; /* of each secret */
     size_t secret_count;
-    char *map_enrollment, *map_instance;
-    char *dedup_scope;
-    uint32_t rate_per_second, rate_burst;
-    struct config_networks allow;
-    int64_t tolerance_s;
-    char *header, *prefix, *event_id, *event_type, *occurred_at, *events;
-    uint32_t algorithm, encoding; /* index of their choices */
+    char *scheme, *dedup_scope;
+    char *header, *algorithm, *encoding, *prefix, *event_id, *event_type, *occurred_at, *events;
+};
+
+/* The file as it is being read. Everything in it belongs to it but `config` and `mistakes`. */
+struct loader {
+    char *directory; /* of the file, with a slash at its end; empty = the working directory */
+    char *text;      /* the file, variables masked (reader.c) */
+    size_t len;
+    struct yaml yaml;
+    char value[CONFIG_SECRET_BYTES_MAX + 1]; /* the scalar that is being read */
+    struct config *config;
+    struct config_mistakes *mistakes;
+    int lines[CONFIG_OPTIONS_MAX]; /* where each option outside sources stands, 0 = nowhere */
+    struct source_form *forms;     /* the sources as written */
+    size_t form_count;
+    struct fy_node *recipes; /* the list under `providers`, or NULL */
+    bool no_memory;
 };
 
 /* ---- reader.c ------------------------------------------------------------------------------ */
@@ -69,21 +60,24 @@ struct source_form {
 bool loader_open(struct loader *loader, const char *path);
 void loader_close(struct loader *loader);
 
-/* Puts the braces of `${NAME}` back, in place, NUL-terminated: loader->text and what libfyaml makes
- * of it hold two private-use characters in their place. */
-void loader_unmask(char *text, size_t *len);
+/* Puts `${NAME}` back where loader->text, and what libfyaml makes of it, holds a mask. */
+void loader_unmask(char *text);
+bool loader_is_masked(struct oh_slice text);
 
 /* Adds one mistake; line 0 = about the whole file. */
 void loader_mistake(struct loader *loader, int line, const char *format, ...) OH_PRINTF(3, 4);
 
-/* calloc(), strdup() that note when memory is gone; `text` may be NULL. */
+/* True when `status` is an error, which is told: "`what``err`", or noted when memory is gone. */
+bool loader_failed(struct loader *loader, enum oh_status status, int line, const char *what,
+                   const struct oh_error *err);
+
+/* calloc() and a copy with a NUL behind it, that note when memory is gone. */
 void *loader_alloc(struct loader *loader, size_t count, size_t bytes);
 char *loader_copy(struct loader *loader, const char *text, size_t len);
 
-/* A scalar with its variables put in. Wiped by value_free(), it may be a secret. */
+/* A scalar with its variables put in. Its text is loader->value: valid until the next is read. */
 struct value {
-    char *text; /* NUL-terminated, without NUL inside */
-    size_t len;
+    const char *text; /* NUL-terminated, without NUL inside; may be a secret */
     int line;
     bool in_clear; /* no part of it came from the environment */
 };
@@ -92,14 +86,9 @@ struct value {
  * with `name` tells. `line`: where to point when the node has no place of its own. */
 bool value_read(struct loader *loader, const char *name, struct fy_node *node, int line,
                 struct value *value);
-void value_free(struct value *value);
 
-/* The text of entry `index` of loader->recipes as a YAML document of its own whose lines have the
- * numbers they have in the file (in flow style: emitted anew, from the entry's line). malloc'd. */
-char *loader_recipe_text(struct loader *loader, int index, size_t *len);
-
-/* The file's content without one newline at its end, as a secret. `path` absolute or from the
- * working directory. Returns NULL, or what is wrong. */
+/* Reads the file's content without one newline at its end. `path` absolute or from the working
+ * directory. Returns NULL, or what is wrong. */
 const char *secret_read_file(struct loader *loader, const char *path, struct secret *secret);
 
 /* `path` as it is when absolute, else from the file's directory. malloc'd. */
@@ -117,34 +106,74 @@ void text_free_wiped(char *text);
 
 enum option_place { IN_CONFIG, IN_SOURCE };
 
+enum option_type {
+    OPTION_INTEGER,     /* uint32_t */
+    OPTION_LANES,       /* uint32_t; "auto" = one per core */
+    OPTION_PERCENT,     /* uint32_t */
+    OPTION_BYTES,       /* size_t */
+    OPTION_DURATION_MS, /* int64_t, milliseconds */
+    OPTION_DURATION_S,  /* int64_t, seconds */
+    OPTION_CHOICE,      /* enum: number of the word */
+    OPTION_ADDRESS,     /* struct config_address */
+    OPTION_SECRET,      /* struct secret */
+    OPTION_PATH,        /* char *, made absolute or from the working directory */
+    OPTION_STRING,      /* char * */
+    OPTION_WORD,        /* char *, one of the choices */
+    OPTION_NAME,        /* char *: [a-z0-9][a-z0-9._-]{0,62} */
+    OPTION_URL,         /* char *, http(s), no slash at its end */
+    OPTION_DATABASE,    /* char *, what libpq can connect to; may hold a password */
+    OPTION_NETWORKS,    /* struct config_networks */
+    OPTION_SECRETS,     /* of struct source_form */
+    OPTION_SOURCES,     /* loader->forms */
+    OPTION_RECIPES,     /* loader->recipes */
+};
+
+struct option {
+    const char *name;
+    enum option_place place;
+    enum option_type type;
+    size_t offset;          /* into struct config or struct source_form */
+    const char *by_default; /* NULL = not set, option_required */
+    int64_t min, max;       /* in the type's unit; for texts the most bytes, 0 = no bound */
+    const char *choices;    /* "a, b" */
+    const char *words;
+};
+
+/* The table and its length. */
+extern const struct option config_options[];
+extern const size_t config_option_count;
+extern const char option_required[];
+
 /* Gives every option of `place` its default; `base` is a zeroed struct of the place. */
 void options_set_defaults(struct loader *loader, enum option_place place, void *base);
+
+/* Frees what options own in `base`. */
+void options_free(enum option_place place, void *base);
+
+/* Where the option `name` stands, in loader->lines or those of a source; else `otherwise`. */
+int option_line(const int lines[], const char *name, int otherwise);
+
+/* ---- walk.c -------------------------------------------------------------------------------- */
 
 /* Reads the mapping `node` into `base`, every mistake told; lines[] gets where options stand.
  * `line` is where the mapping begins. */
 void options_read(struct loader *loader, enum option_place place, struct fy_node *node, int line,
                   void *base, int *lines);
 
-/* Frees what options own in `base`. */
-void options_free(enum option_place place, void *base);
+/* ---- values.c ------------------------------------------------------------------------------ */
 
-/* Index of the option in lines[]; `name` is one of the table. */
-int option_index(const char *name);
-
-/* The choices of an option of that type, NULL-terminated. */
-const char *const *option_choices(const char *name);
-
-/* ---- network.c ----------------------------------------------------------------------------- */
+/* Sets the option's member at `into` to what `text` says. Returns NULL, or what is wrong in words
+ * that follow the option's name and never repeat the value. Not for lists. */
+const char *option_parse(struct loader *loader, const struct option *option, const char *text,
+                         void *into);
 
 /* "192.0.2.0/24", "2001:db8::/32" or one address. Returns NULL, or what is wrong. */
 const char *network_parse(const char *text, struct config_network *network);
 
-/* "127.0.0.1:8080", "[::1]:8080", "localhost:0". Returns NULL, or what is wrong. address->host is
- * malloc'd. */
-const char *address_parse(struct loader *loader, const char *text, struct config_address *address);
-
-/* True for [a-z0-9][a-z0-9._-]{0,62}, the names of sources and scopes. */
-bool name_is_valid(const char *text);
+/* What the option takes, for people: "integer" and "1 to 20". Nothing where every text may be fine.
+ */
+const char *option_type_word(const struct option *option);
+void option_print_bounds(FILE *to, const struct option *option);
 
 /* ---- sources.c ----------------------------------------------------------------------------- */
 

@@ -5,36 +5,35 @@
  * source's first line. */
 #include "config/loader.h"
 
+#include "recipe/load.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include <xxhash.h>
 
-enum { HOUR_S = 3600, DAY_S = 24 * HOUR_S };
-
 /* ---- further recipes ------------------------------------------------------------------------ */
+
+/* Variables have no place in a recipe. */
+static bool holds_variable(struct fy_node *node)
+{
+    char *text = fy_emit_node_to_string(node, FYECF_MODE_FLOW_ONELINE | FYECF_WIDTH_INF);
+    bool holds = text && loader_is_masked((struct oh_slice){text, strlen(text)});
+    free(text);
+    return holds;
+}
 
 void sources_add_recipes(struct loader *loader)
 {
     int count = loader->recipes ? fy_node_sequence_item_count(loader->recipes) : 0;
     for (int i = 0; i < count; i++) {
-        struct oh_error err = {.text = ""};
-        size_t len;
-        char *text = loader_recipe_text(loader, i, &len);
-        if (!text) {
-            loader->no_memory = true;
-            return;
-        }
-        enum oh_status status = oh_catalog_add(loader->config->catalog, NULL, text, len, &err);
-        if (status == OH_NO_MEMORY)
-            loader->no_memory = true;
-        else if (status != OH_OK)
-            loader_mistake(loader,
-                           err.line ? err.line
-                                    : yaml_line(fy_node_sequence_get_by_index(loader->recipes, i),
-                                                loader->lines[option_index("providers")]),
-                           "%s", err.text);
-        free(text);
+        struct oh_error err = {.line = 0};
+        struct fy_node *recipe = fy_node_sequence_get_by_index(loader->recipes, i);
+        int line = yaml_line(recipe, option_line(loader->lines, "providers", 1));
+        enum oh_status status = catalog_add_node(loader->config->catalog, recipe, &err);
+        loader_failed(loader, status, err.line ? err.line : line, "", &err);
+        if (holds_variable(recipe))
+            loader_mistake(loader, line, "providers: `${NAME}` has no place in a recipe");
     }
 }
 
@@ -43,8 +42,7 @@ void sources_add_recipes(struct loader *loader)
 /* Where an option stands, or the source when it does not. */
 static int line_of(const struct source_form *form, const char *option)
 {
-    int line = form->lines[option_index(option)];
-    return line ? line : form->line;
+    return option_line(form->lines, option, form->source.line);
 }
 
 /* "a, b, c": the schemes of `provider`, each once; *count = how many. malloc'd. */
@@ -80,12 +78,13 @@ static const struct oh_recipe *find_catalog_recipe(struct loader *loader,
         "sources[].header",   "sources[].algorithm",  "sources[].encoding",    "sources[].prefix",
         "sources[].event_id", "sources[].event_type", "sources[].occurred_at", "sources[].events"};
     for (size_t i = 0; i < sizeof(hmac_only) / sizeof(hmac_only[0]); i++)
-        if (form->lines[option_index(hmac_only[i])])
+        if (option_line(form->lines, hmac_only[i], 0))
             loader_mistake(loader, line_of(form, hmac_only[i]), "%s is for provider hmac only",
                            hmac_only[i]);
+    const char *provider = form->source.provider;
     const struct oh_recipe *recipe = NULL;
     size_t count;
-    char *schemes = list_schemes(loader, form->provider, &count);
+    char *schemes = list_schemes(loader, provider, &count);
     if (!schemes)
         return NULL;
     if (count == 0)
@@ -95,7 +94,7 @@ static const struct oh_recipe *find_catalog_recipe(struct loader *loader,
         loader_mistake(loader, line_of(form, "sources[].provider"),
                        "sources[].scheme is missing: this provider has several (%s)", schemes);
     else
-        recipe = oh_catalog_find(loader->config->catalog, form->provider, form->scheme);
+        recipe = oh_catalog_find(loader->config->catalog, provider, form->scheme);
     if (count > 0 && form->scheme && !recipe)
         loader_mistake(loader, line_of(form, "sources[].scheme"),
                        "no such scheme; this provider has %s", schemes);
@@ -116,8 +115,8 @@ static const struct oh_recipe *make_hmac_recipe(struct loader *loader,
     }
     const struct oh_hmac_options hmac = {
         .header = form->header,
-        .algorithm = option_choices("sources[].algorithm")[form->algorithm],
-        .encoding = option_choices("sources[].encoding")[form->encoding],
+        .algorithm = form->algorithm,
+        .encoding = form->encoding,
         .prefix = form->prefix,
         .event_id = form->event_id,
         .event_type = form->event_type,
@@ -127,49 +126,40 @@ static const struct oh_recipe *make_hmac_recipe(struct loader *loader,
     struct oh_error err = {.text = ""};
     const struct oh_recipe *recipe = NULL;
     enum oh_status status = oh_catalog_add_hmac(loader->config->catalog, &hmac, &recipe, &err);
-    if (status == OH_NO_MEMORY)
-        loader->no_memory = true;
-    else if (status != OH_OK)
-        loader_mistake(loader, form->line, "%s", err.text);
-    return status == OH_OK ? recipe : NULL;
+    return loader_failed(loader, status, form->source.line, "", &err) ? NULL : recipe;
 }
 
 /* ---- parts of a source ----------------------------------------------------------------------- */
 
-static void build_keyring(struct loader *loader, const struct source_form *form,
-                          bool are_public_keys, struct config_source *source)
+static void build_keyring(struct loader *loader, struct source_form *form, bool are_public_keys)
 {
+    struct config_source *source = &form->source;
     source->keyring = oh_keyring_new(source->recipe);
     if (!source->keyring)
         loader->no_memory = true;
     for (size_t i = 0; source->keyring && i < source->secret_count; i++) {
         const struct secret_origin *origin = &form->secret_origins[i];
-        struct oh_error err = {.text = ""};
+        struct oh_error err = {.line = 0};
+        char what[64];
+        snprintf(what, sizeof(what), "sources[].secrets: secret %zu: ", i + 1);
         if (!source->secrets[i].bytes.data)
             continue; /* told already */
         enum oh_status status = oh_keyring_add(source->keyring, source->secrets[i].bytes, &err);
-        if (status == OH_NO_MEMORY)
-            loader->no_memory = true;
-        else if (status != OH_OK)
-            loader_mistake(loader, origin->line, "sources[].secrets: secret %zu: %s", i + 1,
-                           err.text);
-        else if (origin->file && !are_public_keys)
+        if (!loader_failed(loader, status, origin->line, what, &err) && origin->file &&
+            !are_public_keys)
             loader_note_file(loader, CONFIG_FILE_SECRET, origin->file, origin->line);
     }
 }
 
-static void build_mapping(struct loader *loader, const struct source_form *form,
-                          struct config_source *source)
+static void build_mapping(struct loader *loader, struct source_form *form)
 {
-    struct oh_error err = {.text = ""};
+    struct config_source *source = &form->source;
+    struct oh_error err = {.line = 0};
     enum oh_status status = oh_mapping_new(source->recipe, source->map_enrollment,
                                            source->map_instance, &source->mapping, &err);
-    int line = form->lines[option_index("sources[].map.enrollment_id")];
-    if (status == OH_NO_MEMORY)
-        loader->no_memory = true;
-    else if (status != OH_OK)
-        loader_mistake(loader, line ? line : line_of(form, "sources[].map.instance_id"),
-                       "sources[].map: %s", err.text);
+    int line = option_line(form->lines, "sources[].map.enrollment_id",
+                           line_of(form, "sources[].map.instance_id"));
+    loader_failed(loader, status, line, "sources[].map: ", &err);
 }
 
 static char *make_scope(struct loader *loader, const char *kind, const char *name)
@@ -183,103 +173,76 @@ static char *make_scope(struct loader *loader, const char *kind, const char *nam
 }
 
 /* CONTRACT, key_scope: a provider's scope holds for the id rung only. */
-static void build_scopes(struct loader *loader, const struct source_form *form, bool is_hmac,
-                         enum oh_id_scope by_recipe, struct config_source *source)
+static void build_scopes(struct loader *loader, struct source_form *form,
+                         const struct oh_recipe_info *info)
 {
+    struct config_source *source = &form->source;
     const char *word = form->dedup_scope;
     if (!word)
-        word = by_recipe == OH_SCOPE_PROVIDER ? "provider" : "source";
-    else if (is_hmac && strcmp(word, "provider") == 0)
+        word = info->id_scope == OH_SCOPE_PROVIDER ? "provider" : "source";
+    else if (strcmp(source->provider, "hmac") == 0 && strcmp(word, "provider") == 0)
         loader_mistake(
             loader, line_of(form, "sources[].dedup_scope"),
             "sources[].dedup_scope: senders under provider hmac share no ids; give a name");
-    bool by_source = strcmp(word, "source") == 0, by_provider = strcmp(word, "provider") == 0;
-    if (by_provider)
-        source->scope_id = make_scope(loader, "provider", source->provider);
-    else
-        source->scope_id =
-            make_scope(loader, by_source ? "source" : "name", by_source ? source->name : word);
-    source->scope_other = by_source || by_provider ? make_scope(loader, "source", source->name)
-                                                   : make_scope(loader, "name", word);
+    bool by_provider = strcmp(word, "provider") == 0;
+    bool by_name = !by_provider && strcmp(word, "source") != 0;
+    source->scope_other =
+        make_scope(loader, by_name ? "name" : "source", by_name ? word : source->name);
+    source->scope_id = by_provider ? make_scope(loader, "provider", source->provider)
+                                   : make_scope(loader, by_name ? "name" : "source",
+                                                by_name ? word : source->name);
 }
 
-static void build_times(struct loader *loader, const struct source_form *form,
-                        const struct oh_recipe_info *info, struct config_source *source)
+static void build_times(struct loader *loader, struct source_form *form,
+                        const struct oh_recipe_info *info)
 {
     const struct config *config = loader->config;
-    int line = form->lines[option_index("sources[].tolerance")];
-    source->tolerance_s = info->serve_tolerance_s;
+    struct config_source *source = &form->source;
+    int line = option_line(form->lines, "sources[].tolerance", 0);
     if (line && info->serve_tolerance_s < 0)
         loader_mistake(loader, line, "sources[].tolerance: this scheme signs no time");
-    else if (line)
-        source->tolerance_s = form->tolerance_s;
+    if (!line)
+        source->tolerance_s = info->serve_tolerance_s;
     source->ack_deadline_ms = config->ack_deadline_ms;
     if (info->ack_budget_ms > 0 && info->ack_budget_ms * 8 / 10 < source->ack_deadline_ms)
         source->ack_deadline_ms = info->ack_budget_ms * 8 / 10;
     /* What the ledger has forgotten would be counted again. */
-    if (config->retention.ledger_s < info->retry_horizon_s)
-        loader_mistake(loader, form->line,
-                       "retention.ledger is shorter than this source's provider goes on trying "
-                       "(%lld h)",
-                       (long long)(info->retry_horizon_s + HOUR_S - 1) / HOUR_S);
-    else if (config->retention.ledger_s < source->tolerance_s)
-        loader_mistake(loader, line ? line : form->line,
-                       "retention.ledger is shorter than this source accepts a signature (%lld h)",
-                       (long long)(source->tolerance_s + HOUR_S - 1) / HOUR_S);
-}
-
-static void build_rate(struct loader *loader, const struct source_form *form,
-                       struct config_source *source)
-{
-    source->rate_per_second = form->rate_per_second;
-    source->rate_burst = form->rate_burst ? form->rate_burst : form->rate_per_second;
-    if (form->rate_burst && !form->lines[option_index("sources[].rate_limit.per_second")])
-        loader_mistake(loader, line_of(form, "sources[].rate_limit.burst"),
-                       "sources[].rate_limit.per_second is missing beside burst");
+    bool retries = config->retention.ledger_s < info->retry_horizon_s;
+    int64_t longest = retries ? info->retry_horizon_s : source->tolerance_s;
+    if (config->retention.ledger_s < longest)
+        loader_mistake(loader, retries || !line ? source->line : line,
+                       "retention.ledger is shorter than this source%s (%lld h)",
+                       retries ? "'s provider goes on trying" : " accepts a signature",
+                       (long long)(longest + 3599) / 3600);
 }
 
 /* ---- one source ------------------------------------------------------------------------------ */
 
-/* Takes what the form owns and the source keeps. */
-static void take_from_form(struct source_form *form, struct config_source *source)
-{
-    source->line = form->line;
-    source->name = form->name;
-    source->provider = form->provider;
-    source->secrets = form->secrets;
-    source->secret_count = form->secret_count;
-    source->allow = form->allow;
-    source->map_enrollment = form->map_enrollment;
-    source->map_instance = form->map_instance;
-    form->name = form->provider = form->map_enrollment = form->map_instance = NULL;
-    form->secrets = NULL;
-    form->allow = (struct config_networks){NULL, 0};
-}
-
-static void build_source(struct loader *loader, struct source_form *form,
-                         struct config_source *source)
+static void build_source(struct loader *loader, struct source_form *form)
 {
     const struct config *config = loader->config;
-    bool is_hmac = form->provider && strcmp(form->provider, "hmac") == 0;
-    const struct oh_recipe *recipe = NULL;
-    if (form->provider)
-        recipe = is_hmac ? make_hmac_recipe(loader, form) : find_catalog_recipe(loader, form);
-    take_from_form(form, source);
-    build_rate(loader, form, source);
+    struct config_source *source = &form->source;
+    struct oh_recipe_info info;
+    if (source->provider)
+        source->recipe = strcmp(source->provider, "hmac") == 0 ? make_hmac_recipe(loader, form)
+                                                               : find_catalog_recipe(loader, form);
+    if (source->rate_burst && !option_line(form->lines, "sources[].rate_limit.per_second", 0))
+        loader_mistake(loader, line_of(form, "sources[].rate_limit.burst"),
+                       "sources[].rate_limit.per_second is missing beside burst");
+    if (!source->rate_burst)
+        source->rate_burst = source->rate_per_second;
     if (config->listen.http.host && source->allow.count && !config->listen.trusted_proxies.count)
         loader_mistake(loader, line_of(form, "sources[].allow"),
                        "sources[].allow with plain listen.http needs listen.trusted_proxies");
-    if (!recipe || !source->name)
+    if (!source->recipe || !source->name)
         return; /* told already */
-    struct oh_recipe_info info;
-    oh_recipe_describe(recipe, &info);
-    source->recipe = recipe;
-    build_keyring(loader, form, info.has_private_key, source);
-    build_mapping(loader, form, source);
-    build_scopes(loader, form, is_hmac, info.id_scope, source);
-    build_times(loader, form, &info, source);
+    oh_recipe_describe(source->recipe, &info);
+    build_keyring(loader, form, info.has_private_key);
+    build_mapping(loader, form);
+    build_scopes(loader, form, &info);
+    build_times(loader, form, &info);
     if (info.needs_public_url && !config->listen.public_url)
-        loader_mistake(loader, form->line,
+        loader_mistake(loader, source->line,
                        "this source's scheme signs the URL: listen.public_url is missing");
 }
 
@@ -306,21 +269,17 @@ static void check_shared_scopes(struct loader *loader)
 {
     const struct config *config = loader->config;
     for (size_t i = 0; i < config->source_count; i++) {
-        const struct config_source *a = &config->sources[i];
+        const struct config_source *a = &config->sources[i], *b = config->sources;
         if (!a->scope_id || strncmp(a->scope_id, "name:", 5) != 0)
             continue;
-        for (size_t j = 0; j < i; j++) {
-            const struct config_source *b = &config->sources[j];
-            if (!b->scope_id || strcmp(a->scope_id, b->scope_id) != 0 ||
-                strcmp(a->provider, b->provider) == 0)
-                continue;
-            loader_mistake(
-                loader, line_of(&loader->forms[i], "sources[].dedup_scope"),
-                "sources[].dedup_scope: the source on line %d shares it, but has another "
-                "provider",
-                b->line);
-            break;
-        }
+        while (b < a && (!b->scope_id || strcmp(a->scope_id, b->scope_id) != 0 ||
+                         strcmp(a->provider, b->provider) == 0))
+            b++;
+        if (b < a)
+            loader_mistake(loader, line_of(&loader->forms[i], "sources[].dedup_scope"),
+                           "sources[].dedup_scope: the source on line %d shares it, but has "
+                           "another provider",
+                           b->line);
     }
 }
 
@@ -378,8 +337,11 @@ void sources_build(struct loader *loader)
         return;
     config->source_count = loader->form_count;
     for (size_t i = 0; i < loader->form_count; i++) {
+        struct source_form *form = &loader->forms[i];
+        build_source(loader, form);
+        config->sources[i] = form->source;
         config->sources[i].number = (uint32_t)i;
-        build_source(loader, &loader->forms[i], &config->sources[i]);
+        form->source = (struct config_source){.line = form->source.line};
     }
     index_sources(loader);
     check_shared_scopes(loader);

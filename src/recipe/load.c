@@ -99,16 +99,6 @@ static enum oh_status read_as(struct load *load, const struct key *key, struct f
     return status;
 }
 
-static struct fy_node_pair *find_pair(struct fy_node *mapping, struct oh_slice name)
-{
-    void *at = NULL;
-    struct fy_node_pair *pair;
-    while ((pair = fy_node_mapping_iterate(mapping, &at)))
-        if (slice_equals(yaml_text(fy_node_pair_key(pair)), name))
-            break;
-    return pair;
-}
-
 /* `keys` NULL: any. */
 static enum oh_status check_keys(struct load *load, struct fy_node *node, const struct key *keys)
 {
@@ -128,7 +118,7 @@ static enum oh_status check_keys(struct load *load, struct fy_node *node, const 
             return fail(load, at_key, "the key '%.*s' is not built yet", shown, name.data);
         if (row && !row->name)
             return fail(load, at_key, "`%s` has no key '%.*s'", load->key->name, shown, name.data);
-        if (find_pair(node, name) != pair)
+        if (yaml_find(node, name) != pair)
             return fail(load, at_key, "the key '%.*s' is a duplicate", shown, name.data);
     }
     return OH_OK;
@@ -140,7 +130,7 @@ static enum oh_status read_mapping(struct load *load, struct fy_node *node, void
     int outer = load->line;
     enum oh_status status = check_keys(load, node, load->key->more);
     for (const struct key *row = load->key->more; !status && row->name; row++) {
-        struct fy_node_pair *pair = find_pair(node, slice_of_text(row->name));
+        struct fy_node_pair *pair = yaml_find(node, slice_of_text(row->name));
         if (pair) {
             load->line = yaml_line(fy_node_pair_key(pair), outer);
             status = read_as(load, row, fy_node_pair_value(pair), (char *)out + row->offset);

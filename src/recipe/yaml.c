@@ -67,6 +67,16 @@ struct oh_slice yaml_text(struct fy_node *node)
     return slice_of(text ? text : "", len);
 }
 
+struct fy_node_pair *yaml_find(struct fy_node *mapping, struct oh_slice key)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    while ((pair = fy_node_mapping_iterate(mapping, &at)))
+        if (slice_equals(yaml_text(fy_node_pair_key(pair)), key))
+            break;
+    return pair;
+}
+
 /* Refuses what recipes have no use for; recursion ends at libfyaml's own depth limit. */
 static enum oh_status check_node(struct fy_node *node, int line, struct oh_error *err)
 {

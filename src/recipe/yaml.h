@@ -30,4 +30,7 @@ int yaml_line(struct fy_node *node, int otherwise);
 /* A scalar's text; data == NULL for anything else, and for a value that was left out. */
 struct oh_slice yaml_text(struct fy_node *node);
 
+/* The first pair of a mapping with that key, or NULL. */
+struct fy_node_pair *yaml_find(struct fy_node *mapping, struct oh_slice key);
+
 #endif

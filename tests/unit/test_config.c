@@ -249,7 +249,7 @@ static void load_takes_recipes_of_the_file(void **state)
     (void)state;
     struct loaded l;
     load_fine(&l, "sources:\n  - {name: a, provider: own, secrets: [x]}\n"
-                  "providers: # before the rest\n" OWN("body, 'lit:${A}'", "") "\n" BASE);
+                  "providers: # before the rest\n" OWN("body, 'lit:A'", "") "\n" BASE);
     assert_string_equal(l.config->sources[0].provider, "own");
     unload(&l);
     load_fine(
@@ -431,6 +431,8 @@ static const struct {
      34, "nonsense"},
     {BASE "providers:\n\n  # a comment\n  -\n    nonsense: 1\nbatch: {events: 5}\n", 7, ""},
     {BASE "providers: [{nonsense: 1}]\n", 3, ""},
+    {BASE "providers:\n" OWN("body, 'lit:${A}'", ""), 4, "has no place in a recipe"},
+    {BASE "providers:\n" OWN("body", "title: Twice"), 17, "duplicate"},
 };
 
 static void load_tells_each_mistake_with_its_line(void **state)
