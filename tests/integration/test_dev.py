@@ -34,7 +34,7 @@ class Dev:
     def start(self, *arguments, wait=True, cwd=None):
         argv = [gateway_module.BINARY, "dev", "--dir", self.directory, *PORTS, *arguments]
         with open(self.out_path, "wb") as out, open(self.err_path, "ab") as err:
-            self.child = process.spawn(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
+            self.child = process.spawn(argv, death_signal="SIGTERM", stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
                                        env=gateway_module.environment())
         if wait:
             process.wait_until(self.said_ready, 60, what="dev's `ready`")

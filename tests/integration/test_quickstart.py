@@ -38,7 +38,7 @@ def servers():
 
 @pytest.mark.long
 def test_quickstart_once_builds_runs_the_demo_and_leaves_nothing(directory):
-    child = process.spawn([f"{REPOSITORY}/deploy/quickstart", "--once", "--dir", directory, *PORTS], cwd="/",
+    child = process.spawn([f"{REPOSITORY}/deploy/quickstart", "--once", "--dir", directory, *PORTS], cwd="/", death_signal="SIGTERM",
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = child.communicate(timeout=500)
     assert child.returncode == 0, out + err
