@@ -52,7 +52,7 @@ static bool is_ready(void *context, const char **part)
     struct lanes_state state;
     lanes_get_state(app->lanes, &state);
     *part = "database";
-    return state.connected == state.total;
+    return state.connected == state.total && state.stuck == 0;
 }
 
 static void get_state(void *context, struct admin_state *state)
@@ -71,7 +71,7 @@ static void get_state(void *context, struct admin_state *state)
     snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
     state->gauges.queue_events = http_queued_events(app->http);
     state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
-    state->gauges.database_up = lanes.connected > 0;
+    state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
     state->gauges.counter_drift = -1;
     state->gauges.connections = http_connections(app->http);
 }

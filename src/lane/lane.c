@@ -35,7 +35,8 @@ struct lane {
     char problem[256]; /* why it is not connected */
 
     _Atomic int64_t oldest_mono_us; /* when the queue's head was accepted; 0 = empty queue */
-    _Atomic bool connected, busy;
+    _Atomic bool connected;
+    _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
 };
 
 struct lanes {
@@ -288,9 +289,9 @@ static void *run_lane(void *argument)
                 note_lost(lane, "PostgreSQL closed the connection");
             continue;
         }
-        atomic_store_explicit(&lane->busy, true, memory_order_relaxed);
+        atomic_store_explicit(&lane->busy_since_mono_us, clock_mono_us(), memory_order_relaxed);
         batch_run(batch);
-        atomic_store_explicit(&lane->busy, false, memory_order_relaxed);
+        atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
         hand_back(lane);
         if (!store_is_connected(batch->store))
             note_lost(lane, store_error_words(&batch->problem));
@@ -376,13 +377,18 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
         bool connected = atomic_load(&lane->connected);
         int64_t oldest_us = atomic_load(&lane->oldest_mono_us);
         state->connected += connected;
-        state->idle += connected && !atomic_load(&lane->busy);
+        int64_t busy_since_us = atomic_load(&lane->busy_since_mono_us);
+        bool is_stuck =
+            busy_since_us && now_us - busy_since_us > lanes->config->ack_deadline_ms * 1000;
+        state->idle += connected && !busy_since_us;
+        state->stuck += is_stuck;
         if (oldest_us && now_us - oldest_us > state->oldest_waiting_us)
             state->oldest_waiting_us = now_us - oldest_us;
         pthread_mutex_lock(&lane->mutex);
         state->waiting += (uint32_t)(lane->queued / lanes->config->batch.events);
-        if (!connected && !state->problem[0])
-            snprintf(state->problem, sizeof(state->problem), "%s", lane->problem);
+        if ((!connected || is_stuck) && !state->problem[0])
+            snprintf(state->problem, sizeof(state->problem), "%s",
+                     connected ? "PostgreSQL does not answer" : lane->problem);
         pthread_mutex_unlock(&lane->mutex);
     }
 }

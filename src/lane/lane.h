@@ -29,6 +29,7 @@ struct lanes_state {
     uint32_t total;            /* lanes */
     uint32_t connected;        /* lanes with a connection that passed the checks */
     uint32_t idle;             /* lanes without a statement in flight */
+    uint32_t stuck;            /* lanes whose statement is in flight longer than ack_deadline */
     uint32_t waiting;          /* full batches queued beyond those in flight */
     int64_t oldest_waiting_us; /* age of the oldest event not yet sent; 0 = none */
     char problem[256];         /* why a lane is not connected, "" = all are */

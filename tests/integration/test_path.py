@@ -3,6 +3,7 @@ counted once; what is not known to be committed is never a 200."""
 
 import contextlib
 import json
+import os
 import signal
 import threading
 import time
@@ -256,6 +257,23 @@ def test_without_a_database_it_starts_refuses_and_recovers(start_gateway, privat
     private_cluster.start()
     process.wait_until(lambda: gateway.deliver("hmac", event).status == 200, what="the database is back")
     check(gateway.deliver("hmac", event), duplicates=1)
+    assert_each_once(database)
+
+
+def test_readyz_sees_a_server_that_does_not_answer(start_gateway, database):
+    gateway = start_gateway({"ack_deadline": "500ms", "database": {"lanes": 1}})
+    source = gateway.sources["hmac"]
+    check(gateway.deliver("hmac", source.event()), captured=1)
+    backend = database.value("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                             " AND application_name LIKE 'oncehook lane%%'")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        assert gateway.deliver("hmac", source.event()).status == 503
+        process.wait_until(lambda: gateway.request("GET", "/readyz").status == 503, what="not ready")
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    process.wait_until(lambda: gateway.request("GET", "/readyz").status == 200, what="ready again")
+    check(gateway.deliver("hmac", source.event()), captured=1)
     assert_each_once(database)
 
 
