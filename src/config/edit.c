@@ -4,10 +4,11 @@
 
 #include "config/loader.h"
 
+#include "base/slice.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
@@ -27,11 +28,12 @@ static char *quote(const char *value)
     return quoted;
 }
 
-static bool says(struct fy_node *node, const char *value)
+/* The value under `key`; NULL for anything that is no mapping. */
+static struct fy_node *child(struct fy_node *node, const char *key)
 {
-    size_t len = 0;
-    const char *text = node && fy_node_is_scalar(node) ? fy_node_get_scalar(node, &len) : NULL;
-    return text && len == strlen(value) && memcmp(text, value, len) == 0;
+    struct fy_node_pair *pair =
+        node && fy_node_is_mapping(node) ? yaml_find(node, slice_of_text(key)) : NULL;
+    return pair ? fy_node_pair_value(pair) : NULL;
 }
 
 /* Opens the file; its root is a mapping, or *mistakes says what is wrong. */
@@ -59,7 +61,8 @@ enum oh_status config_replace(const char *path, const struct config_setting *set
         goto out;
     struct fy_node *node =
         fy_node_by_path(loader.yaml.root, setting->path, FY_NT, FYNWF_DONT_FOLLOW);
-    if (!node || !fy_node_is_scalar(node) || says(node, setting->value))
+    if (!node || !fy_node_is_scalar(node) ||
+        slice_equals(yaml_text(node), slice_of_text(setting->value)))
         goto out;
     struct fy_token *token = fy_node_get_scalar_token(node);
     const struct fy_mark *from = token ? fy_token_start_mark(token) : NULL;
@@ -94,7 +97,7 @@ out:
 static bool set_value(struct fy_document *document, struct fy_node *mapping, const char *key,
                       struct fy_node *value)
 {
-    struct fy_node_pair *pair = fy_node_mapping_lookup_pair_by_string(mapping, key, FY_NT);
+    struct fy_node_pair *pair = yaml_find(mapping, slice_of_text(key));
     if (!value)
         return false;
     if (pair)
@@ -113,7 +116,7 @@ static struct fy_node *make_node(struct fy_document *document, const char *value
 /* The mapping under `key`, made where nothing, or nothing useful, stands. */
 static struct fy_node *enter(struct fy_document *document, struct fy_node *mapping, const char *key)
 {
-    struct fy_node *inner = fy_node_mapping_lookup_by_string(mapping, key, FY_NT);
+    struct fy_node *inner = child(mapping, key);
     if (inner && fy_node_is_mapping(inner))
         return inner;
     inner = fy_node_create_mapping(document);
@@ -134,43 +137,29 @@ static bool set(struct fy_document *document, const struct config_setting *setti
            set_value(document, at, key, make_node(document, setting->value, setting->is_yaml));
 }
 
-static bool resolve_secret(struct loader *loader, const char *directory, struct fy_node *secret)
-{
-    struct fy_node *file = secret && fy_node_is_mapping(secret)
-                               ? fy_node_mapping_lookup_by_string(secret, "file", FY_NT)
-                               : NULL;
-    size_t len = 0;
-    const char *path = file && fy_node_is_scalar(file) ? fy_node_get_scalar(file, &len) : NULL;
-    if (!path || len == 0 || path[0] == '/')
-        return true;
-    char *absolute = NULL;
-    if (asprintf(&absolute, "%s/%.*s", directory, (int)len, path) < 0)
-        return false;
-    bool ok = set_value(loader->yaml.document, secret, "file",
-                        make_node(loader->yaml.document, absolute, false));
-    free(absolute);
-    return ok;
-}
-
+/* Makes the `file` of every source's secrets absolute. */
 static bool resolve_secrets(struct loader *loader)
 {
     char directory[PATH_MAX];
-    if (!realpath(loader->directory[0] ? loader->directory : ".", directory))
-        return false;
-    struct fy_node *sources = fy_node_mapping_lookup_by_string(loader->yaml.root, "sources", FY_NT);
-    int count = sources && fy_node_is_sequence(sources) ? fy_node_sequence_item_count(sources) : 0;
-    for (int i = 0; i < count; i++) {
-        struct fy_node *source = fy_node_sequence_get_by_index(sources, i);
-        struct fy_node *secrets = fy_node_is_mapping(source)
-                                      ? fy_node_mapping_lookup_by_string(source, "secrets", FY_NT)
-                                      : NULL;
-        int inner =
-            secrets && fy_node_is_sequence(secrets) ? fy_node_sequence_item_count(secrets) : 0;
-        for (int j = 0; j < inner; j++)
-            if (!resolve_secret(loader, directory, fy_node_sequence_get_by_index(secrets, j)))
-                return false;
+    struct fy_document *document = loader->yaml.document;
+    struct fy_node *sources = child(loader->yaml.root, "sources"), *source, *secret;
+    void *at = NULL;
+    bool fine = realpath(loader->directory[0] ? loader->directory : ".", directory) != NULL;
+    while (fine && sources && (source = fy_node_sequence_iterate(sources, &at))) {
+        struct fy_node *secrets = child(source, "secrets");
+        void *at_secret = NULL;
+        while (fine && secrets && (secret = fy_node_sequence_iterate(secrets, &at_secret))) {
+            struct oh_slice file = yaml_text(child(secret, "file"));
+            char *absolute = NULL;
+            if (file.len == 0 || file.data[0] == '/')
+                continue;
+            fine = asprintf(&absolute, "%s/%.*s", directory, (int)file.len, file.data) >= 0;
+            if (fine)
+                fine = set_value(document, secret, "file", make_node(document, absolute, false));
+            free(absolute);
+        }
     }
-    return true;
+    return fine;
 }
 
 enum oh_status config_derive(const char *path, const char *const dropped[],
@@ -185,7 +174,7 @@ enum oh_status config_derive(const char *path, const char *const dropped[],
     status = OH_NO_MEMORY;
     struct fy_node *root = loader.yaml.root;
     for (; *dropped; dropped++) {
-        struct fy_node_pair *pair = fy_node_mapping_lookup_pair_by_string(root, *dropped, FY_NT);
+        struct fy_node_pair *pair = yaml_find(root, slice_of_text(*dropped));
         if (pair)
             fy_node_free(fy_node_mapping_remove_by_key(root, fy_node_pair_key(pair)));
     }
