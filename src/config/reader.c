@@ -117,8 +117,8 @@ static const char *read_whole_file(struct loader *loader, const char *path, size
 
 const char *secret_read_file(struct loader *loader, const char *path, struct secret *secret)
 {
-    char *text;
-    size_t len;
+    char *text = NULL;
+    size_t len = 0;
     const char *wrong = read_whole_file(loader, path, CONFIG_SECRET_BYTES_MAX, &text, &len);
     if (wrong)
         return wrong;

@@ -235,24 +235,23 @@ enum oh_status oh_catalog_add_hmac(struct oh_catalog *catalog,
 {
     struct oh_recipe *recipe = recipe_new();
     struct hmac_parts *parts = recipe ? oh_arena_alloc(recipe->arena, sizeof(*parts)) : NULL;
-    enum oh_status status = OH_OK;
+    if (!parts) {
+        recipe_free(recipe);
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    }
     if (err)
         err->line = 0;
-    if (recipe)
-        recipe->info = (struct oh_recipe_info){
-            .provider = "hmac",
-            .scheme = "hmac",
-            .title = "HMAC of the body",
-            .confidence = "high",
-            .proof = "unconfirmed",
-            .handshake = "none",
-            .retries = "as the sender does",
-            .retry_horizon_s = -1,
-        };
-    if (!parts)
-        status = oh_fail(err, OH_NO_MEMORY, "out of memory");
-    if (!status)
-        status = hmac_signature(recipe, options, &parts->header, err);
+    recipe->info = (struct oh_recipe_info){
+        .provider = "hmac",
+        .scheme = "hmac",
+        .title = "HMAC of the body",
+        .confidence = "high",
+        .proof = "unconfirmed",
+        .handshake = "none",
+        .retries = "as the sender does",
+        .retry_horizon_s = -1,
+    };
+    enum oh_status status = hmac_signature(recipe, options, &parts->header, err);
     if (!status)
         status = hmac_events(recipe, options, parts, err);
     if (!status)

@@ -201,8 +201,9 @@ static enum oh_status read_provider(struct load *load, struct fy_node *node, voi
     static const char letters[] = "_-abcdefghijklmnopqrstuvwxyz0123456789";
     enum oh_status status = read_text(load, node, out);
     const char *name = *(const char **)out;
-    if (!status && (strspn(name, letters) != strlen(name) || strlen(name) > 63 ||
-                    strspn(name, letters + 2) == 0))
+    if (!status && name &&
+        (strspn(name, letters) != strlen(name) || strlen(name) > 63 ||
+         strspn(name, letters + 2) == 0))
         status = fail(load, node, "`provider` has to be a name of a-z, 0-9, _ and -");
     return status;
 }
