@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -183,7 +184,7 @@ def check_what_to_look_at_next(directory, report):
     pasted = report.split("What to look at next\n")[1]
     lines, curl = pasted.split("\nA delivery of your own, signed; sent twice, it is a duplicate\n")
     start, rest = lines.split("\n", 1)
-    assert start == f"  {os.path.realpath(BINARY)} dev --dir {directory} &"
+    assert start == f"  {shlex.quote(os.path.realpath(BINARY))} dev --dir {directory} &"
     with open(os.path.join(directory, "env"), encoding="utf-8") as env:
         ports = dict(re.findall(r"(ONCEHOOK_\w*URL)=\S*?:(\d+)'?$", env.read(), re.MULTILINE))
     # The test let `dev` take any free port, so they are others now.
