@@ -11,10 +11,8 @@
 #include "base/clock.h"
 #include "log/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <pthread.h>
@@ -268,39 +266,6 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
 
 /* ---- life ---- */
 
-/* A listening socket on the address, or -1 with the reason in *err. */
-static int listen_on(const struct config_address *address, uint16_t *port, struct oh_error *err)
-{
-    char service[8];
-    snprintf(service, sizeof(service), "%u", address->port);
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    int why = getaddrinfo(address->host, service, &hints, &found);
-    if (why != 0) {
-        oh_fail(err, OH_SYSTEM, "admin.listen: %s: %s", address->host, gai_strerror(why));
-        return -1;
-    }
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } bound = {.v6 = {0}};
-    socklen_t len = sizeof(bound);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
-        bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, CONNECTIONS_MAX) != 0 ||
-        getsockname(fd, &bound.any, &len) != 0) {
-        oh_fail(err, OH_SYSTEM, "admin.listen: %s:%s: %s", address->host, service, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        fd = -1;
-    } else {
-        *port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
 enum oh_status admin_start(const struct config *config, const struct metrics *metrics,
                            const struct admin_hooks *hooks, struct admin **out,
                            struct oh_error *err)
@@ -326,7 +291,7 @@ enum oh_status admin_start(const struct config *config, const struct metrics *me
         goto fail;
     }
     status = OH_SYSTEM;
-    fd = listen_on(&config->admin.listen, &admin->port, err);
+    fd = config_listen(&config->admin.listen, CONNECTIONS_MAX, &admin->port, err);
     if (fd < 0)
         goto fail;
     admin->daemon = MHD_start_daemon(

@@ -161,4 +161,9 @@ const struct config_source *config_find_source(const struct config *config, stru
 bool config_networks_contain(const struct config_networks *networks,
                              const struct in6_addr *address);
 
+/* Opens a listening TCP socket on `address`, non-blocking and close-on-exec; *port is the port that
+ * was bound. Returns the descriptor, or -1 with *err. Thread: any. */
+int config_listen(const struct config_address *address, int backlog, uint16_t *port,
+                  struct oh_error *err) OH_MUST_CHECK;
+
 #endif

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,44 +236,16 @@ static _Noreturn void *run_thread(void *argument)
 
 /* ---- listening ------------------------------------------------------------------------------- */
 
+/* The options that accepted connections inherit on Linux. */
 static int bind_address(const struct config_address *address, uint16_t *port, struct oh_error *err)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
-    char service[8];
-    snprintf(service, sizeof(service), "%u", address->port);
-    int fd = -1, on = 1, idle = KEEPALIVE_IDLE_S, user = USER_TIMEOUT_MS;
-    int status = getaddrinfo(address->host, service, &hints, &found);
-    if (status != 0) {
-        (void)oh_fail(err, OH_SYSTEM, "listen address %s: %s", address->host, gai_strerror(status));
-        return -1;
-    }
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = config_listen(address, BACKLOG, port, err);
     if (fd >= 0) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        /* Accepted sockets inherit these on Linux. */
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user, sizeof(user));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_IDLE_S}, sizeof(int));
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(int){USER_TIMEOUT_MS}, sizeof(int));
     }
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } bound = {.v6 = {0}};
-    socklen_t bound_len = sizeof(bound);
-    if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0 ||
-        getsockname(fd, &bound.any, &bound_len) != 0) {
-        (void)oh_fail(err, OH_SYSTEM, "cannot listen on %s:%u: %s", address->host, address->port,
-                      strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        fd = -1;
-    } else {
-        *port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
-    }
-    freeaddrinfo(found);
     return fd;
 }
 
