@@ -27,8 +27,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @pytest.fixture
 def directory():
-    # /tmp and not pytest's own tree: `dev` would otherwise put the cluster below /var/lib.
+    # Neither pytest's own tree nor mode 0700: `dev` would put the cluster below /var/lib.
     made = tempfile.mkdtemp(prefix="oh-demo-", dir="/tmp")
+    os.chmod(made, 0o755)
     yield os.path.join(made, "d")
     shutil.rmtree(made, ignore_errors=True)
 
