@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands: one file each, one row each in the table of cli/main.c. */
+/* The subcommands: one file each, one row each in the table of cli/main.c; and what all of them
+ * begin with. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
+
+#include "config/config.h"
 
 /* Exit codes of every command. */
 enum { CLI_OK = 0, CLI_NO = 1, CLI_USAGE = 2 };
@@ -15,5 +18,29 @@ int cli_providers(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_send(int argc, char **argv);
 int cli_audit(int argc, char **argv);
+
+/* One option of a command; a list ends with a row of zeros. */
+struct cli_option {
+    const char *name;     /* of --NAME; NULL: a plain argument */
+    char letter;          /* of -X; 0 = none */
+    bool needed;          /* a value */
+    const char *argument; /* "FILE", as --help shows it; NULL = a flag */
+    const char *words;    /* for --help; of a plain argument NULL */
+    const char **value;   /* where the argument goes; it must hold NULL or the default before */
+    bool *flag;           /* where the flag goes */
+};
+
+/* Reads the command line into the rows. Mistakes and --help end the process. `doc`: what --help
+ * says, see argp(3). */
+void cli_read_options(const struct cli_option *rows, const char *doc, int argc, char **argv);
+
+/* The configuration, or NULL after its mistakes went to stderr (exit code 2). The caller ends it
+ * with config_free(). */
+struct config *cli_load_config(const char *path) OH_MUST_CHECK;
+
+/* A file of at most max_bytes; out->data belongs to the caller: free(). A NUL follows the bytes.
+ * Errors: OH_SYSTEM, OH_TOO_MANY, OH_NO_MEMORY. */
+enum oh_status cli_read_file(const char *path, size_t max_bytes, struct oh_slice *out,
+                             struct oh_error *err) OH_MUST_CHECK;
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of what each provider sends, the list of deliveries made from it, and their bytes. */
+/* The table of what each provider sends, the deliveries planned from it, and their bytes. The
+ * expectations are counted here and nowhere else. */
 #include "cli/demo_plan.h"
 
 #include "base/clock.h"
@@ -8,70 +9,69 @@
 
 #include <stdlib.h>
 
-enum {
-    BODY_BYTES_MAX = 32 * 1024 * 1024,
-    REDELIVERED_OF = 4, /* every 4th first delivery is sent again */
-    NO_COUNTER = -1,
+/* Longer bodies wait for the server's "100 Continue", so that its answer is read and not cut off by
+ * a reset. */
+enum { LARGE_BYTES_MIN = 1024 * 1024, LARGE_BYTES_MAX = 32 * 1024 * 1024, NO_TOTAL = -1 };
+
+const struct demo_kind_row demo_kinds[DEMO_KIND_COUNT] = {
+#define X(name, words, status, flags, events_of, refusal) \
+    {words, status, flags, DEMO_##events_of, refusal},
+    DEMO_KINDS(X)
+#undef X
 };
 
-#define NOWHERE_NAME "no-such-source"
-
-/* The order of campaign_counters. */
+/* The order of the totals in sql/demo_look.sql. */
 enum { SENT, DELIVERED, OPENED, CLICKED, REPLIED, BOUNCED, UNSUBSCRIBED, COMPLETED };
 
+/* The provider's own word for a type, and the total that it adds to. */
 struct word {
-    const char *type; /* the provider's own */
-    int counter;      /* of campaign_counters, or NO_COUNTER */
+    const char *type;
+    int total;
 };
 
-static const struct word github_words[] = {{"issues", NO_COUNTER}, {"push", NO_COUNTER}};
-static const struct word stripe_words[] = {{"invoice.paid", NO_COUNTER},
-                                           {"charge.failed", NO_COUNTER}};
-static const struct word sendgrid_words[] = {{"processed", SENT}, {"delivered", DELIVERED},
-                                             {"open", OPENED},    {"click", CLICKED},
-                                             {"bounce", BOUNCED}, {"unsubscribe", UNSUBSCRIBED}};
-static const struct word hmac_words[] = {{"sent", SENT},
-                                         {"delivered", DELIVERED},
-                                         {"opened", OPENED},
-                                         {"clicked", CLICKED},
-                                         {"replied", REPLIED},
-                                         {"bounced", BOUNCED},
-                                         {"unsubscribed", UNSUBSCRIBED},
-                                         {"completed", COMPLETED}};
-
-/* How many deliveries of each kind a provider sends; the first ones carry `events` each, whose
- * types go round `words`. */
+/* What a provider sends: deliveries of each kind; the first ones carry `events` each, whose types
+ * go round `words`. */
 struct demo_share {
     const char *provider;
-    const struct word *words;
-    uint32_t word_count;
-    uint32_t first, events, twice, spoilt, hang_ups, too_large;
+    uint32_t events, word_count;
+    uint32_t counts[DEMO_KIND_COUNT]; /* in the order of DEMO_KINDS */
+    struct word words[8];
 };
 
-#define WORDS(list) list, sizeof(list) / sizeof(list[0])
-
-static const struct demo_share shares[] = {
-    /* provider, words, first, events, twice, spoilt, hang_ups, too_large */
-    {"github", WORDS(github_words), 2000, 1, 0, 5, 0, 0},
-    {"stripe", WORDS(stripe_words), 4000, 1, 0, 5, 0, 0},
-    {"sendgrid", WORDS(sendgrid_words), 400, 20, 10, 5, 0, 0},
-    {"hmac", WORDS(hmac_words), 6000, 1, 0, 5, 20, 2},
+static const struct demo_share shares[DEMO_SOURCES_MAX] = {
+    {"github", 1, 2, {2000, 500, 0, 5, 5, 5}, {{"issues", NO_TOTAL}, {"push", NO_TOTAL}}},
+    {"stripe",
+     1,
+     2,
+     {4000, 1000, 0, 5, 5, 5},
+     {{"invoice.paid", NO_TOTAL}, {"charge.failed", NO_TOTAL}}},
+    {"sendgrid",
+     20,
+     6,
+     {400, 100, 10, 5, 5, 5},
+     {{"processed", SENT},
+      {"delivered", DELIVERED},
+      {"open", OPENED},
+      {"click", CLICKED},
+      {"bounce", BOUNCED},
+      {"unsubscribe", UNSUBSCRIBED}}},
+    {"hmac",
+     1,
+     8,
+     {6000, 1500, 0, 5, 5, 5, 0, 2, 20, 20},
+     {{"sent", SENT},
+      {"delivered", DELIVERED},
+      {"opened", OPENED},
+      {"clicked", CLICKED},
+      {"replied", REPLIED},
+      {"bounced", BOUNCED},
+      {"unsubscribed", UNSUBSCRIBED},
+      {"completed", COMPLETED}}},
 };
 
-enum { SHARE_COUNT = sizeof(shares) / sizeof(shares[0]) };
-_Static_assert((int)SHARE_COUNT <= (int)CAMPAIGN_SOURCES_MAX, "a snapshot holds every source");
+static const struct demo_share nowhere = {"no-such-source", 1, 0, {[DEMO_NOWHERE] = 5}, {{0}}};
 
-/* ---- plan ------------------------------------------------------------------------------------ */
-
-static void add_job(struct demo_plan *plan, uint32_t source, enum demo_kind kind,
-                    uint32_t first_event, uint32_t events)
-{
-    if (plan->job_count < plan->job_room)
-        plan->jobs[plan->job_count++] = (struct demo_job){
-            .source = source, .kind = kind, .first_event = first_event, .events = events};
-}
-
-/* The word of event number n, the same in every place that asks. */
+/* The word of event number n, and its enrollment; the same in every place that asks. */
 static const struct word *word_of(const struct demo_share *share, uint32_t event)
 {
     return &share->words[event % share->word_count];
@@ -79,141 +79,53 @@ static const struct word *word_of(const struct demo_share *share, uint32_t event
 
 static uint32_t enrollment_of(uint32_t event)
 {
-    return event / 7 % CAMPAIGN_ENROLLMENTS;
+    return event / 7 % DEMO_ENROLLMENTS;
 }
 
-/* Plans `count` deliveries of new events, all of which must be captured and counted. */
-static void plan_new(struct demo_plan *plan, uint32_t source, enum demo_kind kind, uint32_t count,
-                     uint32_t events)
+/* ---- plan ------------------------------------------------------------------------------------ */
+
+/* Counts what must come of a new event that is accepted. */
+static void expect_event(struct demo *demo, size_t source, uint32_t event)
 {
-    const struct demo_share *share = plan->sources[source].share;
-    for (uint32_t i = 0; i < count; i++) {
-        add_job(plan, source, kind, plan->next_event, events);
-        for (uint32_t n = 0; n < events; n++) {
-            uint32_t event = plan->next_event++;
-            uint32_t instance = enrollment_of(event) % CAMPAIGN_INSTANCES;
-            int counter = word_of(share, event)->counter;
-            plan->rows[source]++;
-            plan->bound[instance]++;
-            if (counter != NO_COUNTER)
-                plan->totals[instance][counter]++;
-        }
-    }
+    int64_t *rises = &demo->rises[enrollment_of(event) % DEMO_INSTANCES * DEMO_COUNTERS];
+    int total = word_of(demo->shares[source], event)->total;
+    if (total != NO_TOTAL)
+        rises[total]++;
+    rises[DEMO_EVENTS]++;
+    demo->rises[DEMO_SOURCE_ROWS + source]++;
+    demo->decided[source]++;
 }
 
-/* Plans `count` deliveries of one new event each, none of which may be captured. */
-static void plan_refused(struct demo_plan *plan, uint32_t source, enum demo_kind kind,
-                         uint32_t count)
+static enum oh_status plan_group(struct demo *demo, const struct demo_share *share, size_t source,
+                                 enum demo_kind kind, struct oh_error *err)
 {
-    for (uint32_t i = 0; i < count; i++)
-        add_job(plan, source, kind, plan->next_event++, 1);
-}
-
-static void plan_source(struct demo_plan *plan, uint32_t source)
-{
-    const struct demo_share *share = plan->sources[source].share;
-    plan_new(plan, source, DEMO_FIRST, share->first, share->events);
-    plan_new(plan, source, DEMO_TWICE, share->twice, 2);
-    plan_refused(plan, source, DEMO_TAMPERED, share->spoilt);
-    if (post_stale_s(plan->sources[source].source) >= 0)
-        plan_refused(plan, source, DEMO_STALE, share->spoilt);
-    plan_refused(plan, source, DEMO_UNSIGNED, share->spoilt);
-    plan_refused(plan, source, DEMO_TOO_LARGE, share->too_large);
-    plan_new(plan, source, DEMO_HANG_UP, share->hang_ups, 1);
-}
-
-static enum oh_status make_list(struct demo_plan *plan, struct oh_error *err)
-{
-    plan->job_room = 1024;
-    for (size_t i = 0; i < SHARE_COUNT; i++)
-        plan->job_room += 3 * shares[i].first;
-    plan->jobs = calloc(plan->job_room, sizeof(*plan->jobs));
-    if (!plan->jobs)
+    struct demo_group *group = &demo->groups[source][kind];
+    const struct demo_kind_row *row = &demo_kinds[kind];
+    const struct demo_group *old = row->events_of == kind ? NULL : group - kind + row->events_of;
+    group->source = source;
+    group->kind = kind;
+    group->count = share->counts[kind];
+    group->events = row->events_of == DEMO_FIRST ? share->events : kind == DEMO_TWICE ? 2 : 1;
+    group->in_body = group->events + (kind == DEMO_TWICE);
+    if (kind == DEMO_STALE && group->count && !post_can_be_stale(demo->doors[source].source))
+        group->count = 0;
+    group->jobs = calloc(group->count + 1, sizeof(*group->jobs));
+    if (!group->jobs)
         return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    for (uint32_t i = 0; i < plan->source_count; i++)
-        plan_source(plan, i);
-    plan_refused(plan, (uint32_t)plan->source_count, DEMO_NOWHERE, shares[0].spoilt);
-    /* What is sent again: the same events, so nothing new may come of it. */
-    size_t planned = plan->job_count;
-    for (size_t i = 0; i < planned; i++) {
-        struct demo_job job = plan->jobs[i];
-        if (job.kind == DEMO_TWICE)
-            plan->duplicates[job.source]++;
-        if (job.kind == DEMO_FIRST && i % REDELIVERED_OF == 0) {
-            plan->duplicates[job.source] += job.events;
-            add_job(plan, job.source, DEMO_AGAIN, job.first_event, job.events);
-        }
-        if (job.kind == DEMO_HANG_UP)
-            add_job(plan, job.source, DEMO_AFTER_HANG_UP, job.first_event, job.events);
+    for (uint32_t i = 0; i < group->count; i++) {
+        struct demo_job *job = &group->jobs[i];
+        job->group = group;
+        job->first_event =
+            old ? old->jobs[i * (old->count / group->count)].first_event : demo->next_event;
+        if (old && kind != DEMO_AFTER_HANG_UP)
+            demo->decided[source] += group->events;
+        demo->decided[source] += kind == DEMO_TWICE;
+        for (uint32_t n = 0; !old && n < group->events; n++, demo->next_event++)
+            if (row->status < 400)
+                expect_event(demo, source, demo->next_event);
     }
-    return plan->job_count < plan->job_room ? OH_OK
-                                            : oh_fail(err, OH_TOO_MANY, "the plan is too long");
+    return OH_OK;
 }
-
-/* ---- making a delivery ----------------------------------------------------------------------- */
-
-static void event_id(const struct demo_plan *plan, uint32_t event, uint8_t id[16])
-{
-    memcpy(id, plan->salt, sizeof(plan->salt));
-    for (int i = 0; i < 4; i++)
-        id[12 + i] = (uint8_t)(event >> (8 * (3 - i)));
-}
-
-uint32_t demo_plan_events_sent(const struct demo_job *job)
-{
-    return job->kind == DEMO_TWICE ? job->events + 1 : job->events;
-}
-
-static enum oh_status make_sample(const struct demo_plan *plan, const struct demo_job *job,
-                                  const struct demo_source *source, struct oh_arena *arena,
-                                  struct sample_delivery *delivery, struct oh_error *err)
-{
-    uint32_t count = demo_plan_events_sent(job);
-    struct text {
-        uint8_t id[16];
-        char enrollment[37], instance[37];
-    } *texts = oh_arena_alloc(arena, count * sizeof(*texts));
-    struct sample_event *events = oh_arena_alloc(arena, count * sizeof(*events));
-    if (!texts || !events)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t event = job->first_event + (i < job->events ? i : 0);
-        uint32_t enrollment = enrollment_of(event);
-        event_id(plan, event, texts[i].id);
-        campaign_enrollment_id(enrollment, texts[i].enrollment);
-        campaign_instance_id(enrollment % CAMPAIGN_INSTANCES, texts[i].instance);
-        events[i] = (struct sample_event){texts[i].id, word_of(source->share, event)->type,
-                                          texts[i].enrollment, texts[i].instance};
-    }
-    return sample_make(source->source, events, count, plan->start_us, arena, delivery, err);
-}
-
-enum oh_status demo_plan_deliver(const struct demo_plan *plan, const struct demo_job *job,
-                                 struct oh_arena *arena, struct sample_delivery *delivery,
-                                 struct oh_error *err)
-{
-    /* To the source that does not exist goes what the first one would take. */
-    const struct demo_source *source = &plan->sources[job->source % plan->source_count];
-    int64_t now_ms = clock_wall_us() / 1000;
-    enum oh_status status = make_sample(plan, job, source, arena, delivery, err);
-    if (job->kind == DEMO_TOO_LARGE)
-        delivery->body = plan->too_large;
-    if (job->kind == DEMO_STALE)
-        now_ms -= post_stale_s(source->source) * 1000;
-    if (status == OH_OK && job->kind != DEMO_UNSIGNED)
-        status = post_sign(source->signer, source->signed_url, now_ms, arena, delivery, err);
-    if (status == OH_OK && job->kind == DEMO_TAMPERED)
-        status = post_tamper(arena, delivery, err);
-    return status;
-}
-
-struct demo_job demo_plan_one_more(struct demo_plan *plan)
-{
-    return (struct demo_job){
-        .source = (uint32_t)plan->source_count - 1, .first_event = plan->next_event++, .events = 1};
-}
-
-/* ---- start and end --------------------------------------------------------------------------- */
 
 static const struct config_source *find_source(const struct config *config, const char *provider)
 {
@@ -226,83 +138,83 @@ static const struct config_source *find_source(const struct config *config, cons
     return NULL;
 }
 
-static enum oh_status make_urls(const struct demo_plan *plan, struct demo_source *source,
-                                struct oh_error *err)
+static enum oh_status open_doors(struct demo *demo, struct oh_error *err)
 {
-    const char *base = plan->options->https_url, *public_url = plan->config->listen.public_url;
-    const char *name = source->source->name;
-    if (asprintf(&source->url, "%s/in/%s", base, name) < 0)
-        source->url = NULL;
-    if (asprintf(&source->signed_url, "%s/in/%s", public_url ? public_url : base, name) < 0)
-        source->signed_url = NULL;
-    return source->url && source->signed_url ? OH_OK : oh_fail(err, OH_NO_MEMORY, "out of memory");
-}
-
-static enum oh_status open_sources(struct demo_plan *plan, struct oh_error *err)
-{
-    for (size_t i = 0; i < SHARE_COUNT; i++) {
-        struct demo_source *source = &plan->sources[plan->source_count];
-        source->source = find_source(plan->config, shares[i].provider);
-        if (!source->source)
+    enum oh_status status = OH_OK;
+    for (size_t i = 0; status == OH_OK && i < DEMO_SOURCES_MAX; i++) {
+        const struct config_source *source = find_source(demo->config, shares[i].provider);
+        if (!source)
             continue;
-        plan->source_count++;
-        source->share = &shares[i];
-        enum oh_status status = make_urls(plan, source, err);
-        if (status == OH_OK)
-            status = post_open_signer(source->source, NULL, plan->options->directory,
-                                      &source->signer, err);
-        if (status != OH_OK)
-            return status;
+        demo->shares[demo->source_count] = &shares[i];
+        demo->names[demo->source_count] = source->name;
+        status = post_open(&demo->doors[demo->source_count++], demo->config, source,
+                           demo->options->https_url, NULL, demo->options->directory, err);
     }
-    return plan->source_count ? OH_OK
-                              : oh_fail(err, OH_INVALID, "%s: no source that the demo knows",
-                                        plan->options->config);
-}
-
-/* One byte more than the gateway takes. */
-static enum oh_status make_too_large(struct demo_plan *plan, struct oh_error *err)
-{
-    size_t len = plan->config->limits.body_bytes + 1;
-    if (len > BODY_BYTES_MAX)
-        return oh_fail(err, OH_INVALID, "limits.body_bytes is too large for the demo");
-    char *body = malloc(len + 1);
-    if (!body)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    memset(body, ' ', len);
-    body[len] = '\0';
-    plan->too_large = slice_of(body, len);
-    return OH_OK;
-}
-
-enum oh_status demo_plan_open(struct demo_plan *plan, const struct demo_options *options,
-                              const struct config *config, struct oh_error *err)
-{
-    uint8_t random[16];
-    uuid_random(random);
-    memcpy(plan->salt, random, sizeof(plan->salt));
-    plan->options = options;
-    plan->config = config;
-    plan->start_us = clock_wall_us();
-    if (asprintf(&plan->nowhere_url, "%s/in/" NOWHERE_NAME, options->https_url) < 0) {
-        plan->nowhere_url = NULL;
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    }
-    enum oh_status status = open_sources(plan, err);
-    if (status == OH_OK)
-        status = make_too_large(plan, err);
-    if (status == OH_OK)
-        status = make_list(plan, err);
+    demo->names[demo->source_count] = nowhere.provider;
+    if (demo->source_count == 0)
+        return oh_fail(err, OH_INVALID, "%s: no source that the demo knows", demo->config->path);
     return status;
 }
 
-void demo_plan_close(struct demo_plan *plan)
+enum oh_status demo_plan(struct demo *demo, struct oh_error *err)
 {
-    for (size_t i = 0; i < plan->source_count; i++) {
-        oh_signer_free(plan->sources[i].signer);
-        free(plan->sources[i].url);
-        free(plan->sources[i].signed_url);
+    enum oh_status status = open_doors(demo, err);
+    size_t len = demo->config->limits.body_bytes + 1;
+    if (len > LARGE_BYTES_MAX)
+        return oh_fail(err, OH_INVALID, "limits.body_bytes is too large for the demo");
+    if (len <= LARGE_BYTES_MIN)
+        len = LARGE_BYTES_MIN + 1;
+    demo->too_large = slice_of(calloc(1, len), len);
+    if (!demo->too_large.data)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    uuid_random(demo->salt);
+    demo->start_us = clock_wall_us();
+    for (size_t source = 0; source <= demo->source_count; source++)
+        for (int kind = 0; status == OH_OK && kind < DEMO_KIND_COUNT; kind++)
+            status = plan_group(demo, source < demo->source_count ? demo->shares[source] : &nowhere,
+                                source, (enum demo_kind)kind, err);
+    return status;
+}
+
+void demo_plan_free(struct demo *demo)
+{
+    for (size_t source = 0; source <= DEMO_SOURCES_MAX; source++)
+        for (int kind = 0; kind < DEMO_KIND_COUNT; kind++)
+            free(demo->groups[source][kind].jobs);
+    for (size_t i = 0; i < demo->source_count; i++)
+        post_close(&demo->doors[i]);
+    free((char *)demo->too_large.data);
+}
+
+/* ---- bytes ----------------------------------------------------------------------------------- */
+
+enum oh_status demo_deliver(const struct demo *demo, const struct demo_job *job,
+                            struct oh_arena *arena, struct sample_delivery *delivery,
+                            struct oh_error *err)
+{
+    const struct demo_group *group = job->group;
+    /* To the source that is not there goes what the first one would take. */
+    size_t source = group->source % demo->source_count;
+    struct text {
+        uint8_t id[16];
+        char enrollment[37], instance[37];
+    } *texts = oh_arena_alloc(arena, group->in_body * sizeof(*texts));
+    struct sample_event *events = oh_arena_alloc(arena, group->in_body * sizeof(*events));
+    if (!texts || !events)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    for (uint32_t i = 0; i < group->in_body; i++) {
+        uint32_t event = job->first_event + i % group->events;
+        uint32_t enrollment = enrollment_of(event);
+        memcpy(texts[i].id, demo->salt, sizeof(demo->salt));
+        memcpy(texts[i].id + sizeof(demo->salt) - sizeof(event), &event, sizeof(event));
+        /* The ids of sql/demo_campaign.sql. */
+        snprintf(texts[i].instance, 37, "de310000-0000-4000-8000-%012x",
+                 enrollment % DEMO_INSTANCES);
+        snprintf(texts[i].enrollment, 37, "de320000-0000-4000-8000-%012x", enrollment);
+        events[i] = (struct sample_event){texts[i].id, word_of(demo->shares[source], event)->type,
+                                          texts[i].enrollment, texts[i].instance};
     }
-    free((char *)plan->too_large.data);
-    free(plan->nowhere_url);
-    free(plan->jobs);
+    return post_make(&demo->doors[source], events, group->in_body, demo->start_us,
+                     group->kind == DEMO_TOO_LARGE ? demo->too_large : slice_of(NULL, 0),
+                     demo_kinds[group->kind].flags, arena, delivery, err);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables first, a verdict, then what to look at next; nothing is computed here that is not shown.
- */
-#include "cli/demo_report.h"
+/* Tables first, the checks and their verdict, then what to look at next; nothing is computed here
+ * that is not shown. */
+#include "cli/demo_plan.h"
 
 #include "base/clock.h"
-#include "cli/post.h"
+#include "cli/client.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +18,7 @@
 #define DIM   "\033[2m"
 #define PLAIN "\033[0m"
 
-enum { PROGRESS_EVERY_US = 100 * 1000 };
-
-const char *const demo_kind_words[DEMO_KIND_COUNT] = {
-#define X(name, words, status, refusal) words,
-    DEMO_KINDS(X)
-#undef X
-};
-
-const int demo_kind_status[DEMO_KIND_COUNT] = {
-#define X(name, words, status, refusal) status,
-    DEMO_KINDS(X)
-#undef X
-};
-
-const char *const demo_kind_refusals[DEMO_KIND_COUNT] = {
-#define X(name, words, status, refusal) refusal,
-    DEMO_KINDS(X)
-#undef X
-};
+enum { PROGRESS_EVERY_US = 100 * 1000, RATE_AFTER_US = 500 * 1000 };
 
 /* "12,400"; lives to the end of the expression it is made in. */
 struct digits {
@@ -45,7 +28,7 @@ struct digits {
 static struct digits digits(int64_t value)
 {
     char plain[24];
-    int len = snprintf(plain, sizeof(plain), "%lld", (long long)value), first = value < 0;
+    int len = snprintf(plain, sizeof(plain), "%" PRId64, value), first = value < 0;
     struct digits grouped;
     char *end = grouped.text;
     for (int i = 0; i < len; i++) {
@@ -57,235 +40,294 @@ static struct digits digits(int64_t value)
     return grouped;
 }
 
-void report_init(struct report *report, FILE *to)
+/* A number's sum over a source, over a kind; -1 = over all. */
+static uint64_t sum_of(const struct demo *demo, int source, int kind, int number)
+{
+    uint64_t sum = 0;
+    for (int s = 0; s <= (int)demo->source_count; s++)
+        for (int k = 0; k < DEMO_KIND_COUNT; k++)
+            if ((source < 0 || s == source) && (kind < 0 || k == kind))
+                sum += demo->groups[s][k].numbers[number];
+    return sum;
+}
+
+static int64_t seen(const PGresult *look, int row, int column)
+{
+    return strtoll(PQgetvalue(look, row, column), NULL, 10);
+}
+
+/* How far a number rose from before to after. */
+static int64_t rise(const struct demo *demo, int row, int column)
+{
+    return seen(demo->after, row, column) - seen(demo->before, row, column);
+}
+
+static const char *paint(const struct demo *demo, const char *colour)
+{
+    return demo->colour ? colour : "";
+}
+
+static void print_heading(const struct demo *demo, const char *text)
+{
+    printf("\n%s%s%s\n", paint(demo, BOLD), text, paint(demo, PLAIN));
+}
+
+void demo_report_start(struct demo *demo)
 {
     const char *term = getenv("TERM"), *no_colour = getenv("NO_COLOR");
-    *report = (struct report){.to = to, .terminal = isatty(fileno(to))};
-    report->colour =
-        report->terminal && term && strcmp(term, "dumb") != 0 && !(no_colour && *no_colour);
+    demo->terminal = isatty(STDOUT_FILENO);
+    demo->colour =
+        demo->terminal && term && strcmp(term, "dumb") != 0 && !(no_colour && *no_colour);
+    print_heading(demo, "oncehook demo");
+    printf("  a template, %d active instances and %s enrollments are in PostgreSQL;\n"
+           "  now signed deliveries, as each provider sends them, over %d connections\n"
+           "  to %s\n\n",
+           DEMO_INSTANCES, digits(DEMO_ENROLLMENTS).text, CLIENT_CONNECTIONS_MAX,
+           demo->options->https_url);
 }
 
-static const char *paint(const struct report *report, const char *colour)
-{
-    return report->colour ? colour : "";
-}
-
-static void heading(const struct report *report, const char *text)
-{
-    fprintf(report->to, "\n%s%s%s\n", paint(report, BOLD), text, paint(report, PLAIN));
-}
-
-void report_progress(struct report *report, enum demo_kind kind, uint64_t done, uint64_t all,
-                     int64_t elapsed_us)
+void demo_report_progress(struct demo *demo, enum demo_kind kind, uint64_t all, int64_t elapsed_us)
 {
     int64_t now_us = clock_mono_us();
+    uint64_t done = sum_of(demo, -1, (int)kind, DEMO_SENT);
     bool last = done >= all;
-    if (!last && (!report->terminal || now_us - report->last_progress_us < PROGRESS_EVERY_US))
+    if (!last && (!demo->terminal || now_us - demo->last_progress_us < PROGRESS_EVERY_US))
         return;
-    report->last_progress_us = now_us;
-    fprintf(report->to, "%s  %-26s %9s of %9s events", report->terminal ? "\r\033[K" : "",
-            demo_kind_words[kind], digits((int64_t)done).text, digits((int64_t)all).text);
-    if (elapsed_us > 500 * 1000)
-        fprintf(report->to, "  %9s/s",
-                digits((int64_t)((double)done * 1e6 / (double)elapsed_us)).text);
-    if (report->terminal && last)
-        fputs("\r\033[K", report->to);
-    else if (!report->terminal)
-        fputs("\n", report->to);
-    fflush(report->to);
-}
-
-void report_check(struct report *report, bool holds, const char *format, ...)
-{
-    report->checks++;
-    if (holds)
-        return;
-    report->missed++;
-    va_list args;
-    va_start(args, format);
-    fprintf(report->to, "  %sMISS%s  ", paint(report, RED), paint(report, PLAIN));
-    vfprintf(report->to, format, args);
-    fputs("\n", report->to);
-    va_end(args);
-}
-
-void report_head(struct report *report, const struct demo_options *options,
-                 const struct demo_numbers *numbers)
-{
-    heading(report, "oncehook demo");
-    fprintf(report->to,
-            "  a template, %d active instances and %s enrollments are in PostgreSQL;\n"
-            "  now signed deliveries, as each provider sends them, over %u connections\n"
-            "  to %s\n\n",
-            CAMPAIGN_INSTANCES, digits(CAMPAIGN_ENROLLMENTS).text, numbers->connections,
-            options->https_url);
+    demo->last_progress_us = now_us;
+    printf("%s  %-26s %9s of %9s events", demo->terminal ? "\r\033[K" : "", demo_kinds[kind].words,
+           digits((int64_t)done).text, digits((int64_t)all).text);
+    if (elapsed_us > RATE_AFTER_US)
+        printf("  %9s/s", digits((int64_t)((double)done * 1e6 / (double)elapsed_us)).text);
+    fputs(!demo->terminal ? "\n" : last ? "\r\033[K" : "", stdout);
+    fflush(stdout);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static void print_sources(const struct report *report, const struct demo_numbers *numbers)
+static void print_sources(const struct demo *demo)
 {
-    uint64_t total[4] = {0};
-    heading(report, "Events by source");
-    fprintf(report->to, "  %s%-18s %11s %11s %11s %11s%s\n", paint(report, DIM), "source", "sent",
-            "captured", "duplicates", "refused", paint(report, PLAIN));
-    for (size_t i = 0; i <= numbers->source_count; i++) {
-        const struct demo_source_numbers *source = &numbers->sources[i];
-        uint64_t row[4] = {0};
-        for (int kind = 0; kind < DEMO_KIND_COUNT; kind++) {
-            row[0] += source->sent[kind];
-            row[3] += source->refused[kind];
-        }
-        if (i < numbers->source_count) /* what is captured is what PostgreSQL says */
-            row[1] = (uint64_t)(numbers->after.sources[i].rows - numbers->before.sources[i].rows);
-        row[2] = source->duplicates;
-        fprintf(report->to, "  %-18.18s", source->name);
+    int64_t total[4] = {0};
+    print_heading(demo, "Events by source");
+    printf("  %s%-18s %11s %11s %11s %11s%s\n", paint(demo, DIM), "source", "sent", "captured",
+           "duplicates", "refused", paint(demo, PLAIN));
+    for (int source = 0; source <= (int)demo->source_count; source++) {
+        bool there = source < (int)demo->source_count;
+        const int64_t row[4] = {
+            (int64_t)sum_of(demo, source, -1, DEMO_SENT),
+            /* What is captured is what PostgreSQL says. */
+            there ? rise(demo, DEMO_SOURCE_ROWS + source, LOOK_COUNTER) : 0,
+            (int64_t)sum_of(demo, source, -1, POST_DUPLICATES),
+            (int64_t)sum_of(demo, source, -1, DEMO_REFUSED),
+        };
+        printf("  %-18.18s", demo->names[source]);
         for (int column = 0; column < 4; column++) {
-            fprintf(report->to, " %11s", digits((int64_t)row[column]).text);
+            printf(" %11s", digits(row[column]).text);
             total[column] += row[column];
         }
-        fputs("\n", report->to);
+        putchar('\n');
     }
-    fprintf(report->to, "  %s%-18s", paint(report, BOLD), "total");
+    printf("  %s%-18s", paint(demo, BOLD), "total");
     for (int column = 0; column < 4; column++)
-        fprintf(report->to, " %11s", digits((int64_t)total[column]).text);
-    fprintf(report->to, "%s\n", paint(report, PLAIN));
+        printf(" %11s", digits(total[column]).text);
+    printf("%s\n", paint(demo, PLAIN));
 }
 
-static void print_refusals(const struct report *report, const struct demo_numbers *numbers)
+static void print_refusals(const struct demo *demo)
 {
-    heading(report, "Refused, and why");
+    print_heading(demo, "Refused, and why");
     for (int kind = 0; kind < DEMO_KIND_COUNT; kind++) {
-        if (!demo_kind_refusals[kind])
+        if (!demo_kinds[kind].refusal)
             continue;
-        uint64_t refused = 0;
-        char names[CAMPAIGN_SOURCES_MAX * 24] = "";
-        size_t len = 0;
-        for (size_t i = 0; i <= numbers->source_count; i++) {
-            if (!numbers->sources[i].refused[kind])
-                continue;
-            refused += numbers->sources[i].refused[kind];
-            int more = snprintf(names + len, sizeof(names) - len, "%s%.18s", len ? ", " : "",
-                                numbers->sources[i].name);
-            len += (size_t)more;
-        }
-        fprintf(report->to, "  %-27s %4s x %d  %s\n", demo_kind_refusals[kind],
-                digits((int64_t)refused).text, demo_kind_status[kind], names);
+        printf("  %-27s %4s x %d ", demo_kinds[kind].refusal,
+               digits((int64_t)sum_of(demo, -1, kind, DEMO_REFUSED)).text, demo_kinds[kind].status);
+        const char *comma = " ";
+        for (size_t source = 0; source <= demo->source_count; source++)
+            if (demo->groups[source][kind].numbers[DEMO_REFUSED]) {
+                printf("%s%.18s", comma, demo->names[source]);
+                comma = ", ";
+            }
+        putchar('\n');
     }
 }
 
-static void print_specials(const struct report *report, const struct demo_numbers *numbers)
+static void print_specials(const struct demo *demo)
 {
-    uint64_t twice = 0, hung_up = 0, arrived = 0, again = 0;
-    for (size_t i = 0; i < numbers->source_count; i++) {
-        twice += numbers->sources[i].sent[DEMO_TWICE];
-        again += numbers->sources[i].sent[DEMO_AGAIN];
-        hung_up += numbers->sources[i].hung_up;
-        arrived += (uint64_t)(numbers->after.sources[i].rows - numbers->before.sources[i].rows) -
-                   numbers->sources[i].captured;
-    }
-    heading(report, "Sent more than once, captured once");
-    fprintf(report->to, "  %s events were delivered again, signed anew\n",
-            digits((int64_t)again).text);
-    fprintf(report->to, "  %s stood in arrays that hold one id twice\n",
-            digits((int64_t)twice).text);
-    fprintf(report->to,
-            "  %s were sent by clients that hung up before the answer, and then again:\n"
-            "     %s of them had been captured the first time",
-            digits((int64_t)hung_up).text, digits((int64_t)arrived).text);
+    int64_t hung_up = (int64_t)sum_of(demo, -1, -1, DEMO_HUNG_UP);
+    int64_t arrived = -(int64_t)sum_of(demo, -1, -1, POST_CAPTURED);
+    for (int source = 0; source < (int)demo->source_count; source++)
+        arrived += rise(demo, DEMO_SOURCE_ROWS + source, LOOK_COUNTER);
+    print_heading(demo, "Sent more than once, captured once");
+    printf("  %s events were delivered again, signed anew\n",
+           digits((int64_t)sum_of(demo, -1, DEMO_AGAIN, DEMO_SENT)).text);
+    printf("  %s stood in arrays that hold one id twice\n",
+           digits((int64_t)sum_of(demo, -1, DEMO_TWICE, DEMO_SENT)).text);
+    printf("  %s were sent by clients that hung up before the answer, and then again:\n"
+           "     %s of them had been captured the first time",
+           digits(hung_up).text, digits(arrived).text);
     if (arrived < hung_up)
-        fprintf(report->to, "; %s first attempts never arrived",
-                digits((int64_t)(hung_up - arrived)).text);
-    fputs("\n", report->to);
-    if (numbers->retried)
-        fprintf(report->to,
-                "  %s deliveries got a 503 with Retry-After first, and were sent again\n",
-                digits((int64_t)numbers->retried).text);
+        printf("; %s first attempts never arrived", digits(hung_up - arrived).text);
+    putchar('\n');
+    if (demo->retried)
+        printf("  %s deliveries got a 503 with Retry-After first, and were sent again\n",
+               digits((int64_t)demo->retried).text);
 }
 
-static void print_counter_row(const struct report *report, const char *words, const char *colour,
-                              const int64_t values[CAMPAIGN_COUNTERS])
+/* The totals of one instance, one column of a look. */
+static void print_totals(const struct demo *demo, const char *words, const char *colour,
+                         const PGresult *look, int row, int column)
 {
-    fprintf(report->to, "    %s%-9s", paint(report, colour), words);
-    for (int i = 0; i < CAMPAIGN_COUNTERS; i++)
-        fprintf(report->to, " %7s", digits(values[i]).text);
-    fprintf(report->to, "%s\n", paint(report, PLAIN));
+    printf("    %s%-9s", paint(demo, colour), words);
+    for (int i = 0; i < DEMO_TOTALS; i++)
+        printf(" %7s", digits(seen(look, row + i, column)).text);
+    printf("%s\n", paint(demo, PLAIN));
 }
 
-/* Of campaign_counters, in the width of their columns. */
-static const char *const counter_heads[CAMPAIGN_COUNTERS] = {
-    "sent", "deliv.", "opened", "clicked", "replied", "bounced", "unsub.", "compl.",
-};
-
-static void print_counters(const struct report *report, const struct demo_numbers *numbers)
+static void print_counters(const struct demo *demo)
 {
-    heading(report, "Counters of each instance before and after, beside count(*) of its events");
-    fprintf(report->to, "    %s%-9s", paint(report, DIM), "");
-    for (int i = 0; i < CAMPAIGN_COUNTERS; i++)
-        fprintf(report->to, " %7s", counter_heads[i]);
-    fprintf(report->to, "%s\n", paint(report, PLAIN));
-    for (int i = 0; i < CAMPAIGN_INSTANCES; i++) {
-        const struct campaign_instance *after = &numbers->after.instances[i];
-        bool same = memcmp(after->totals, after->events, sizeof(after->totals)) == 0;
-        fprintf(report->to, "  %s, %s enrolled\n", after->name, digits(after->enrolled).text);
-        print_counter_row(report, "before", DIM, numbers->before.instances[i].totals);
-        print_counter_row(report, "after", PLAIN, after->totals);
-        print_counter_row(report, "count(*)", same ? GREEN : RED, after->events);
+    print_heading(demo,
+                  "Counters of each instance before and after, beside count(*) of its events");
+    printf("    %s%-9s %7s %7s %7s %7s %7s %7s %7s %7s%s\n", paint(demo, DIM), "", "sent", "deliv.",
+           "opened", "clicked", "replied", "bounced", "unsub.", "compl.", paint(demo, PLAIN));
+    for (int row = 0; row < DEMO_SOURCE_ROWS; row += DEMO_COUNTERS) {
+        bool same = true;
+        for (int i = row; i < row + DEMO_TOTALS; i++)
+            same = same && seen(demo->after, i, LOOK_COUNTER) == seen(demo->after, i, LOOK_EVENTS);
+        printf("  %s, %s enrolled\n", PQgetvalue(demo->after, row, LOOK_SUBJECT),
+               digits(seen(demo->after, row + DEMO_ENROLLED, LOOK_COUNTER)).text);
+        print_totals(demo, "before", DIM, demo->before, row, LOOK_COUNTER);
+        print_totals(demo, "after", PLAIN, demo->after, row, LOOK_COUNTER);
+        print_totals(demo, "count(*)", same ? GREEN : RED, demo->after, row, LOOK_EVENTS);
     }
 }
 
-static void print_speed(const struct report *report, const struct demo_numbers *numbers)
+static int compare_latencies(const void *a, const void *b)
 {
-    double seconds = (double)numbers->first_us / 1e6;
-    heading(report, "Speed");
-    fprintf(report->to,
-            "  %s%s events/s%s: %s events in %s deliveries, %.2f s\n"
-            "  answers after p50 %.1f ms, p99 %.1f ms; %u connections; %ld cores, shared by\n"
-            "  this client, the gateway and PostgreSQL\n",
-            paint(report, BOLD), digits((int64_t)((double)numbers->first_events / seconds)).text,
-            paint(report, PLAIN), digits((int64_t)numbers->first_events).text,
-            digits((int64_t)numbers->first_deliveries).text, seconds,
-            (double)numbers->p50_us / 1000, (double)numbers->p99_us / 1000, numbers->connections,
-            numbers->cores);
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
 }
 
-void report_tables(struct report *report, const struct demo_numbers *numbers)
+static void print_speed(struct demo *demo)
 {
-    print_sources(report, numbers);
-    print_refusals(report, numbers);
-    print_specials(report, numbers);
-    print_counters(report, numbers);
-    print_speed(report, numbers);
+    double seconds = (double)demo->first_us / 1e6;
+    uint64_t events = sum_of(demo, -1, DEMO_FIRST, DEMO_SENT);
+    size_t count = demo->latency_count;
+    qsort(demo->latencies_us, count, sizeof(demo->latencies_us[0]), compare_latencies);
+    print_heading(demo, "Speed");
+    printf("  %s%s events/s%s: %s events in %s deliveries, %.2f s\n"
+           "  answers after p50 %.1f ms, p99 %.1f ms; %d connections; %ld cores, shared by\n"
+           "  this client, the gateway and PostgreSQL\n",
+           paint(demo, BOLD), digits((int64_t)((double)events / seconds)).text, paint(demo, PLAIN),
+           digits((int64_t)events).text, digits((int64_t)count).text, seconds,
+           demo->latencies_us[count / 2] / 1e3,
+           demo->latencies_us[count ? count - 1 - count / 100 : 0] / 1e3, CLIENT_CONNECTIONS_MAX,
+           sysconf(_SC_NPROCESSORS_ONLN));
 }
 
-void report_verdict(struct report *report)
+void demo_report_tables(struct demo *demo)
 {
-    if (report->missed == 0)
-        fprintf(report->to,
-                "\n%sAll %s checks hold%s: each event is in PostgreSQL once, and every counter "
-                "equals\nthe number of its events.\n",
-                paint(report, GREEN), digits((int64_t)report->checks).text, paint(report, PLAIN));
+    print_sources(demo);
+    print_refusals(demo);
+    print_specials(demo);
+    print_counters(demo);
+    print_speed(demo);
+}
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+/* Counts a check; says it in words when it does not hold. */
+static void OH_PRINTF(3, 4) check(struct demo *demo, bool holds, const char *format, ...)
+{
+    demo->checks++;
+    if (holds)
+        return;
+    demo->missed++;
+    va_list args;
+    va_start(args, format);
+    printf("  %sMISS%s  ", paint(demo, RED), paint(demo, PLAIN));
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+/* One check a kind and source: every delivery got the answer that it must get. */
+static void check_answers(struct demo *demo, const struct demo_group *group)
+{
+    int wanted = demo_kinds[group->kind].status, other = wanted;
+    uint32_t right = 0;
+    for (uint32_t i = 0; i < group->count; i++)
+        if (group->jobs[i].answered && group->jobs[i].status == wanted)
+            right++;
+        else
+            other = group->jobs[i].status;
+    if (group->count)
+        check(demo, right == group->count, "%s, %s: %u of %u answers are %d, another is %d",
+              demo->names[group->source], demo_kinds[group->kind].words, right, group->count,
+              wanted, other);
+}
+
+/* The answers' sums. Where a client hung up or was told 503, its events may have been captured
+ * without an answer that said so: then the next answer calls them duplicates. */
+static void check_sums(struct demo *demo, int source)
+{
+    int64_t sums[DEMO_NUMBERS], rows = demo->rises[DEMO_SOURCE_ROWS + source];
+    for (int i = 0; i < DEMO_NUMBERS; i++)
+        sums[i] = (int64_t)sum_of(demo, source, -1, i);
+    check(demo,
+          sums[POST_CAPTURED] <= rows &&
+              (demo->retried || sums[POST_CAPTURED] + sums[DEMO_HUNG_UP] >= rows),
+          "%s: answers say %" PRId64 " events captured, sent were %" PRId64 " new ones",
+          demo->names[source], sums[POST_CAPTURED], rows);
+    check(demo, sums[POST_CAPTURED] + sums[POST_DUPLICATES] == demo->decided[source],
+          "%s: answers say %" PRId64 " captured and %" PRId64 " duplicates, together must be "
+          "%" PRId64,
+          demo->names[source], sums[POST_CAPTURED], sums[POST_DUPLICATES], demo->decided[source]);
+    for (int i = POST_ORPHANS; i < POST_OUTCOMES; i++)
+        check(demo, sums[i] == 0, "%s: answers say %" PRId64 " %s, must be none",
+              demo->names[source], sums[i], post_outcome_names[i]);
+}
+
+void demo_report_checks(struct demo *demo)
+{
+    for (int source = 0; source <= (int)demo->source_count; source++)
+        for (int kind = 0; kind < DEMO_KIND_COUNT; kind++)
+            check_answers(demo, &demo->groups[source][kind]);
+    for (int source = 0; source < (int)demo->source_count; source++)
+        check_sums(demo, source);
+    for (int row = 0; row < PQntuples(demo->after); row++) {
+        int64_t counter = rise(demo, row, LOOK_COUNTER), events = rise(demo, row, LOOK_EVENTS);
+        bool planned = row >= DEMO_SOURCE_ROWS || row % DEMO_COUNTERS != DEMO_ENROLLED;
+        int64_t wanted = planned ? demo->rises[row] : events;
+        check(demo, counter == wanted && events == wanted,
+              "%s: %s rose by %" PRId64 ", %s by %" PRId64 ", both must by %" PRId64,
+              PQgetvalue(demo->after, row, LOOK_SUBJECT), PQgetvalue(demo->after, row, LOOK_WHAT),
+              counter, PQgetvalue(demo->after, row, LOOK_BESIDE), events, wanted);
+    }
+    if (demo->missed)
+        printf("\n%s%s of %s checks do not hold.%s\n", paint(demo, RED),
+               digits((int64_t)demo->missed).text, digits((int64_t)demo->checks).text,
+               paint(demo, PLAIN));
     else
-        fprintf(report->to, "\n%s%s of %s checks do not hold.%s\n", paint(report, RED),
-                digits((int64_t)report->missed).text, digits((int64_t)report->checks).text,
-                paint(report, PLAIN));
+        printf("\n%sAll %s checks hold%s: each event is in PostgreSQL once, and every counter "
+               "equals\nthe number of its events.\n",
+               paint(demo, GREEN), digits((int64_t)demo->checks).text, paint(demo, PLAIN));
 }
 
-void report_next(struct report *report, const struct demo_options *options, const char *source)
+void demo_report_next(const struct demo *demo)
 {
+    const struct demo_options *options = demo->options;
     char program[4096];
     ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
     program[len > 0 ? len : 0] = '\0';
-    heading(report, "What to look at next");
+    print_heading(demo, "What to look at next");
     if (options->once) { /* it stops now, and starts again on what is there */
-        fputs("  ", report->to);
-        post_print_word(report->to, program);
-        fputs(" dev --dir ", report->to);
-        post_print_word(report->to, options->directory);
-        fputs(" &\n", report->to);
+        fputs("  ", stdout);
+        post_print_word(program);
+        fputs(" dev --dir ", stdout);
+        post_print_word(options->directory);
+        fputs(" &\n", stdout);
     }
-    fputs("  . ", report->to);
-    post_print_word(report->to, options->directory);
+    fputs("  . ", stdout);
+    post_print_word(options->directory);
     fputs("/env\n"
           "  psql \"$DATABASE_URL\" -c '\n"
           "    SELECT received_at, source, event_type, provider_event_id\n"
@@ -294,12 +336,12 @@ void report_next(struct report *report, const struct demo_options *options, cons
           "    SELECT name, total_enrolled, total_sent, total_delivered, total_opened\n"
           "      FROM campaign_instances'\n"
           "  curl -s ",
-          report->to);
-    post_print_word(report->to, options->admin_url);
-    fputs("/metrics\n  ", report->to);
-    post_print_word(report->to, program);
-    fputs(" send -c ", report->to);
-    post_print_word(report->to, options->config);
-    fprintf(report->to, " --source %s\n", source);
-    heading(report, "A delivery of your own, signed; sent twice, it is a duplicate");
+          stdout);
+    post_print_word(options->admin_url);
+    fputs("/metrics\n  ", stdout);
+    post_print_word(program);
+    fputs(" send -c ", stdout);
+    post_print_word(options->config);
+    printf(" --source %s\n", demo->names[0]);
+    print_heading(demo, "A delivery of your own, signed; sent twice, it is a duplicate");
 }

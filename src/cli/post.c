@@ -2,11 +2,11 @@
 /* The steps of a delivery before it leaves, and the reading of its answer. No network here. */
 #include "cli/post.h"
 
-#include "base/encode.h"
+#include "base/clock.h"
 #include "base/slice.h"
+#include "cli/cli.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -16,200 +16,175 @@ enum {
     ARGUMENT_BYTES_MAX = 100 * 1024, /* Linux takes 128 KiB for one argument */
 };
 
-enum oh_status post_read_file(const char *path, size_t max_bytes, char **out, size_t *len,
-                              struct oh_error *err)
+static enum oh_status open_signer(struct post_door *door, const char *key_file,
+                                  const char *directory, struct oh_error *err)
 {
-    *out = NULL;
-    FILE *file = fopen(path, "rbe");
-    if (!file)
-        return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
-    enum oh_status status = OH_OK;
-    char *bytes = malloc(max_bytes + 1);
-    size_t got = bytes ? fread(bytes, 1, max_bytes + 1, file) : 0;
-    if (!bytes)
-        status = oh_fail(err, OH_NO_MEMORY, "out of memory");
-    else if (ferror(file))
-        status = oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
-    else if (got > max_bytes)
-        status = oh_fail(err, OH_TOO_MANY, "%s: longer than %zu bytes", path, max_bytes);
-    fclose(file);
-    if (!bytes || status != OH_OK) {
-        free(bytes);
-        return status;
-    }
-    bytes[got] = '\0';
-    *out = bytes;
-    *len = got;
-    return OH_OK;
-}
-
-enum oh_status post_open_signer(const struct config_source *source, const char *key_file,
-                                const char *directory, struct oh_signer **out, struct oh_error *err)
-{
-    *out = NULL;
+    const struct config_source *source = door->source;
     struct oh_recipe_info info;
+    struct oh_slice pem = {NULL, 0};
+    char path[4096];
     oh_recipe_describe(source->recipe, &info);
-    if (!info.has_private_key && !key_file) {
-        if (source->secret_count == 0)
-            return oh_fail(err, OH_INVALID, "source %s has no secret", source->name);
-        return oh_signer_new(source->recipe, source->secrets[0].bytes, out, err);
-    }
-    char *path = NULL, *pem = NULL;
-    size_t len = 0;
-    int formatted = key_file ? asprintf(&path, "%s", key_file)
-                             : asprintf(&path, "%s/keys/%s.pem", directory, source->name);
-    if (formatted < 0)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    enum oh_status status = post_read_file(path, KEY_BYTES_MAX, &pem, &len, err);
-    if (status == OH_OK)
-        status = oh_signer_new(source->recipe, slice_of(pem, len), out, err);
-    if (pem)
-        explicit_bzero(pem, len);
-    free(pem);
-    free(path);
+    if (!info.has_private_key && !key_file)
+        return source->secret_count
+                   ? oh_signer_new(source->recipe, source->secrets[0].bytes, &door->signer, err)
+                   : oh_fail(err, OH_INVALID, "source %s has no secret", source->name);
+    if (!key_file && snprintf(path, sizeof(path), "%s/keys/%s.pem", directory, source->name) >=
+                         (int)sizeof(path))
+        return oh_fail(err, OH_INVALID, "%s: too long a path", directory);
+    enum oh_status status = cli_read_file(key_file ? key_file : path, KEY_BYTES_MAX, &pem, err);
+    if (status != OH_OK)
+        return status;
+    status = oh_signer_new(source->recipe, pem, &door->signer, err);
+    explicit_bzero((char *)pem.data, pem.len);
+    free((char *)pem.data);
     return status;
 }
 
-enum oh_status post_sign(const struct oh_signer *signer, const char *signed_url, int64_t now_ms,
-                         struct oh_arena *arena, struct sample_delivery *delivery,
-                         struct oh_error *err)
+enum oh_status post_open(struct post_door *door, const struct config *config,
+                         const struct config_source *source, const char *base_url,
+                         const char *key_file, const char *directory, struct oh_error *err)
+{
+    const char *public_url = config->listen.public_url ? config->listen.public_url : base_url;
+    int len = (int)strlen(base_url), public_len = (int)strlen(public_url);
+    while (len > 0 && base_url[len - 1] == '/')
+        len--;
+    while (public_len > 0 && public_url[public_len - 1] == '/')
+        public_len--;
+    *door = (struct post_door){.source = source};
+    if (asprintf(&door->url, "%.*s/in/%s", len, base_url, source->name) < 0 ||
+        asprintf(&door->signed_url, "%.*s/in/%s", public_len, public_url, source->name) < 0)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    return open_signer(door, key_file, directory, err);
+}
+
+void post_close(struct post_door *door)
+{
+    oh_signer_free(door->signer);
+    free(door->url);
+    free(door->signed_url);
+}
+
+bool post_can_be_stale(const struct config_source *source)
+{
+    return source->tolerance_s >= 0;
+}
+
+static enum oh_status sign(const struct post_door *door, int64_t now_ms, struct oh_arena *arena,
+                           struct sample_delivery *delivery, struct oh_error *err)
 {
     struct oh_request request = {
         .method = SLICE_LITERAL("POST"),
-        .url = slice_of_text(signed_url),
+        .url = slice_of_text(door->signed_url),
         .headers = delivery->headers,
         .header_count = delivery->header_count,
         .body = delivery->body,
     };
-    struct oh_header added[OH_SIGN_HEADERS_MAX];
-    size_t count = 0;
-    enum oh_status status = oh_sign(signer, &request, now_ms, arena, added, &count, err);
-    for (size_t i = 0; status == OH_OK && i < count; i++)
-        delivery->headers[delivery->header_count++] = added[i];
+    size_t added = 0;
+    enum oh_status status = oh_sign(door->signer, &request, now_ms, arena,
+                                    delivery->headers + delivery->header_count, &added, err);
+    delivery->header_count += added;
     return status;
 }
 
-enum oh_status post_tamper(struct oh_arena *arena, struct sample_delivery *delivery,
-                           struct oh_error *err)
+/* Changes one byte of a copy of the body. */
+static enum oh_status tamper(struct oh_arena *arena, struct oh_slice *body, struct oh_error *err)
 {
-    struct oh_slice body = delivery->body;
-    if (body.len == 0)
+    if (body->len == 0)
         return oh_fail(err, OH_INVALID, "an empty body has no byte to change");
-    char *copy = oh_arena_alloc(arena, body.len + 1);
+    char *copy = oh_arena_alloc(arena, body->len);
     if (!copy)
         return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    memcpy(copy, body.data, body.len);
-    copy[body.len] = '\0';
+    memcpy(copy, body->data, body->len);
     /* The last letter or digit, so that the body most often still reads as JSON. */
-    size_t at = body.len - 1;
-    for (size_t i = body.len; i > 0; i--)
-        if (isalnum((unsigned char)copy[i - 1])) {
-            at = i - 1;
-            break;
-        }
+    size_t at = body->len - 1;
+    while (at > 0 && !isalnum((unsigned char)copy[at]))
+        at--;
     copy[at] ^= 1;
-    delivery->body = slice_of(copy, body.len);
+    body->data = copy;
     return OH_OK;
 }
 
-int64_t post_stale_s(const struct config_source *source)
+enum oh_status post_make(const struct post_door *door, const struct sample_event *events,
+                         size_t count, int64_t now_us, struct oh_slice body, unsigned flags,
+                         struct oh_arena *arena, struct sample_delivery *out, struct oh_error *err)
 {
-    return source->tolerance_s < 0 ? -1 : source->tolerance_s + STALE_MARGIN_S;
+    enum oh_status status = sample_make(door->source, events, count, now_us, arena, out, err);
+    int64_t signed_ms = clock_wall_us() / 1000;
+    if (flags & POST_STALE)
+        signed_ms -= (door->source->tolerance_s + STALE_MARGIN_S) * 1000;
+    if (body.data)
+        out->body = body;
+    if (status == OH_OK && !(flags & POST_UNSIGNED))
+        status = sign(door, signed_ms, arena, out, err);
+    if (status == OH_OK && flags & POST_TAMPERED)
+        status = tamper(arena, &out->body, err);
+    return status;
 }
 
 /* ---- curl ------------------------------------------------------------------------------------ */
 
 /* Nothing inside single quotes is special but the quote itself. */
-static void print_quoted(FILE *to, struct oh_slice text)
+static void print_quoted(struct oh_slice text)
 {
-    putc('\'', to);
     for (size_t i = 0; i < text.len; i++)
         if (text.data[i] == '\'')
-            fputs("'\\''", to);
+            fputs("'\\''", stdout);
         else
-            putc(text.data[i], to);
-    putc('\'', to);
+            putchar(text.data[i]);
 }
 
-void post_print_word(FILE *to, const char *text)
+void post_print_word(const char *text)
 {
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                                "%+,-./:=@_";
-    if (*text && text[strspn(text, plain)] == '\0')
-        fputs(text, to);
-    else
-        print_quoted(to, slice_of_text(text));
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+="
+                                "./:@%,";
+    bool quote = !*text || text[strspn(text, plain)];
+    fputs(quote ? "'" : "", stdout);
+    print_quoted(slice_of_text(text));
+    fputs(quote ? "'" : "", stdout);
 }
 
-/* A body that no argument can hold, or that copy and paste may change (SendGrid's CRLF, bytes that
- * are no text), goes through a pipe. */
-static bool needs_pipe(struct oh_slice body)
+enum oh_status post_print_curl(const struct post_door *door, const char *ca,
+                               const struct sample_delivery *delivery, struct oh_error *err)
 {
-    for (size_t i = 0; i < body.len; i++)
-        if (body.data[i] < 0x20 || body.data[i] > 0x7e)
-            return true;
-    return body.len > ARGUMENT_BYTES_MAX;
-}
-
-static void print_base64(FILE *to, struct oh_slice body)
-{
-    char text[BASE64_BYTES(3 * 256)];
-    for (size_t at = 0; at < body.len; at += sizeof(text) / 4 * 3) {
-        size_t piece = body.len - at < sizeof(text) / 4 * 3 ? body.len - at : sizeof(text) / 4 * 3;
-        fwrite(text, 1, base64_encode(body.data + at, piece, text), to);
-    }
-}
-
-void post_print_curl(FILE *to, const char *ca, const char *url,
-                     const struct sample_delivery *delivery)
-{
-    bool pipe = needs_pipe(delivery->body);
-    if (pipe) {
-        fputs("printf %s ", to);
-        print_base64(to, delivery->body);
-        fputs(" | base64 -d | ", to);
-    }
-    fputs("curl -sS", to);
+    struct oh_slice body = delivery->body;
+    if (body.len > ARGUMENT_BYTES_MAX || memchr(body.data, '\0', body.len))
+        return oh_fail(err, OH_INVALID,
+                       "no shell takes an argument with NUL or of more than %d "
+                       "bytes: such a body needs a file",
+                       ARGUMENT_BYTES_MAX);
+    fputs("curl -sS", stdout);
     if (ca) {
-        fputs(" --cacert ", to);
-        post_print_word(to, ca);
+        fputs(" --cacert ", stdout);
+        post_print_word(ca);
     }
     for (size_t i = 0; i < delivery->header_count; i++) {
-        const struct oh_header *header = &delivery->headers[i];
-        char *line = NULL;
-        int len =
-            asprintf(&line, "%.*s%s%.*s", (int)header->name.len, header->name.data,
-                     header->value.len ? ": " : ";", (int)header->value.len, header->value.data);
-        if (len < 0)
-            continue;
-        fputs(" \\\n  -H ", to);
-        print_quoted(to, slice_of(line, (size_t)len));
-        free(line);
+        fputs(" \\\n  -H '", stdout);
+        print_quoted(delivery->headers[i].name);
+        fputs(delivery->headers[i].value.len ? ": " : ";", stdout);
+        print_quoted(delivery->headers[i].value);
+        putchar('\'');
     }
-    fputs(" \\\n  ", to);
-    if (pipe) {
-        fputs("--data-binary @-", to);
-    } else {
-        fputs("--data-raw ", to);
-        print_quoted(to, delivery->body);
-    }
-    fputs(" \\\n  ", to);
-    post_print_word(to, url);
-    putc('\n', to);
+    fputs(" \\\n  --data-raw '", stdout);
+    print_quoted(body);
+    fputs("' \\\n  ", stdout);
+    post_print_word(door->url);
+    putchar('\n');
+    return OH_OK;
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-bool post_read_outcome(struct oh_slice body, struct post_outcome *out)
+const char *const post_outcome_names[POST_OUTCOMES] = {"captured", "duplicates", "orphans",
+                                                       "quarantined", "spooled"};
+
+bool post_add_outcome(struct oh_slice body, uint64_t sums[POST_OUTCOMES])
 {
-    json_int_t captured, duplicates, orphans, quarantined, spooled;
     json_t *root = json_loadb(body.data, body.len, 0, NULL);
-    bool ok = root && json_unpack(root, "{s:I,s:I,s:I,s:I,s:I}", "captured", &captured,
-                                  "duplicates", &duplicates, "orphans", &orphans, "quarantined",
-                                  &quarantined, "spooled", &spooled) == 0;
+    bool ok = true;
+    for (int i = 0; i < POST_OUTCOMES; i++)
+        ok = ok && json_is_integer(json_object_get(root, post_outcome_names[i]));
+    for (int i = 0; ok && i < POST_OUTCOMES; i++)
+        sums[i] += (uint64_t)json_integer_value(json_object_get(root, post_outcome_names[i]));
     json_decref(root);
-    if (ok)
-        *out = (struct post_outcome){(uint64_t)captured, (uint64_t)duplicates, (uint64_t)orphans,
-                                     (uint64_t)quarantined, (uint64_t)spooled};
     return ok;
 }

@@ -4,50 +4,63 @@
 #ifndef CLI_POST_H
 #define CLI_POST_H
 
-#include "cli/client.h"
 #include "cli/sample.h"
-#include "config/config.h"
 
-#include <stdio.h>
-
-/* Reads a whole file of at most max_bytes; *out belongs to the caller: free(). The bytes end with a
- * NUL that *len does not count. Errors: OH_SYSTEM, OH_TOO_MANY, OH_NO_MEMORY. */
-enum oh_status post_read_file(const char *path, size_t max_bytes, char **out, size_t *len,
-                              struct oh_error *err) OH_MUST_CHECK;
-
-/* The signer of `source`: its first secret, or where the scheme needs a private half, the PEM in
- * key_file (NULL: DIRECTORY/keys/NAME.pem). *out belongs to the caller: oh_signer_free().
- * Errors: OH_INVALID, OH_SYSTEM. */
-enum oh_status post_open_signer(const struct config_source *source, const char *key_file,
-                                const char *directory, struct oh_signer **out,
-                                struct oh_error *err) OH_MUST_CHECK;
-
-/* Adds the headers of the signature; signed_url: what the provider was given. */
-enum oh_status post_sign(const struct oh_signer *signer, const char *signed_url, int64_t now_ms,
-                         struct oh_arena *arena, struct sample_delivery *delivery,
-                         struct oh_error *err) OH_MUST_CHECK;
-
-/* Changes one byte of the body, which is copied; OH_INVALID for an empty one. */
-enum oh_status post_tamper(struct oh_arena *arena, struct sample_delivery *delivery,
-                           struct oh_error *err) OH_MUST_CHECK;
-
-/* How far in the past a timestamp must be for the gateway to call it stale; -1: the scheme signs no
- * time. Seconds. */
-int64_t post_stale_s(const struct config_source *source);
-
-/* Prints one word for a POSIX shell, quoted where it must be. */
-void post_print_word(FILE *to, const char *text);
-
-/* Prints a shell command (POSIX quoting) that sends the delivery. ca NULL: the system's. */
-void post_print_curl(FILE *to, const char *ca, const char *url,
-                     const struct sample_delivery *delivery);
-
-/* What the gateway said of one delivery: the numbers of its answer. */
-struct post_outcome {
-    uint64_t captured, duplicates, orphans, quarantined, spooled;
+/* Where the deliveries of one source go, and who signs them. */
+struct post_door {
+    const struct config_source *source;
+    struct oh_signer *signer;
+    char *url, *signed_url; /* where they are sent; what the provider was given */
 };
 
-/* False when the body is not the contract's object (providers that demand their own words). */
-bool post_read_outcome(struct oh_slice body, struct post_outcome *out);
+/* Opens the door of `source`. base_url: of the gateway, slashes at its end are dropped; key_file:
+ * the PEM to sign with (NULL: the source's first secret, or where the scheme needs a private half,
+ * DIRECTORY/keys/NAME.pem). `config` must outlive it. post_close() in any case. Errors: OH_INVALID,
+ * OH_SYSTEM, OH_NO_MEMORY. */
+enum oh_status post_open(struct post_door *door, const struct config *config,
+                         const struct config_source *source, const char *base_url,
+                         const char *key_file, const char *directory,
+                         struct oh_error *err) OH_MUST_CHECK;
+void post_close(struct post_door *door);
+
+enum post_flags {
+    POST_TAMPERED = 1, /* a byte of the body changes after signing */
+    POST_STALE = 2,    /* signed with a time that is too old */
+    POST_UNSIGNED = 4,
+};
+
+/* True if the source's scheme signs a time, so that a delivery can be stale. */
+bool post_can_be_stale(const struct config_source *source);
+
+/* The sample delivery of `events`, which happened at now_us, with `body` instead of its own unless
+ * body.data is NULL; signed now, and spoilt as `flags` say. Bytes live in `arena` or are `body`. */
+enum oh_status post_make(const struct post_door *door, const struct sample_event *events,
+                         size_t count, int64_t now_us, struct oh_slice body, unsigned flags,
+                         struct oh_arena *arena, struct sample_delivery *out,
+                         struct oh_error *err) OH_MUST_CHECK;
+
+/* Prints one word for a POSIX shell to stdout, quoted where it must be. */
+void post_print_word(const char *text);
+
+/* Prints the shell command that sends the delivery. ca NULL: the system's. OH_INVALID: a body that
+ * a command cannot carry. */
+enum oh_status post_print_curl(const struct post_door *door, const char *ca,
+                               const struct sample_delivery *delivery,
+                               struct oh_error *err) OH_MUST_CHECK;
+
+/* What the gateway says of a delivery: the numbers of its answer, in their order there. */
+enum post_outcome {
+    POST_CAPTURED,
+    POST_DUPLICATES,
+    POST_ORPHANS,
+    POST_QUARANTINED,
+    POST_SPOOLED,
+    POST_OUTCOMES
+};
+extern const char *const post_outcome_names[POST_OUTCOMES];
+
+/* Adds an answer to `sums`; false when the body is not the contract's object (providers that demand
+ * their own words). */
+bool post_add_outcome(struct oh_slice body, uint64_t sums[POST_OUTCOMES]);
 
 #endif

@@ -12,10 +12,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { EVENTS_MAX = 1000, TEXT_BYTES_MAX = 8 * 1024 };
-
 struct sample {
-    const char *provider;
+    const char *provider;   /* NULL: every other */
     const char *type;       /* of an event when nobody asks for another */
     const char *headers[3]; /* "Name: value", beyond Content-Type; NULL = no more */
     bool is_array;          /* a delivery is an array of events */
@@ -65,21 +63,6 @@ static const struct sample samples[] = {
      "\"alex@example.com\"}"},
 };
 
-static const struct sample *find_sample(const char *provider)
-{
-    const struct sample *row = samples;
-    while (row->provider && strcmp(row->provider, provider) != 0)
-        row++;
-    return row;
-}
-
-size_t sample_events_max(const char *provider)
-{
-    return find_sample(provider)->is_array ? EVENTS_MAX : 1;
-}
-
-/* ---- filling in ------------------------------------------------------------------------------ */
-
 /* What the ${names} of one event stand for. */
 struct names {
     char uuid[37], hex[33], unix_s[24], iso[32];
@@ -90,214 +73,144 @@ static void fill_names(const struct sample *sample, const struct sample_event *e
                        int64_t now_us, struct names *names)
 {
     uint8_t id[16];
+    time_t seconds = (time_t)(now_us / 1000000);
+    struct tm utc;
     if (event->id)
         memcpy(id, event->id, sizeof(id));
     else
         uuid_random(id);
+    *names = (struct names){.type = event->type ? event->type : sample->type};
     uuid_format(id, names->uuid);
     hex_encode(id, sizeof(id), names->hex);
-    names->uuid[36] = names->hex[32] = '\0';
-    time_t seconds = (time_t)(now_us / 1000000);
-    struct tm utc;
     gmtime_r(&seconds, &utc);
     strftime(names->iso, sizeof(names->iso), "%Y-%m-%dT%H:%M:%SZ", &utc);
     snprintf(names->unix_s, sizeof(names->unix_s), "%lld", (long long)seconds);
-    names->type = event->type ? event->type : sample->type;
 }
 
-/* Copies `text` into the arena with its ${names} filled in; data NULL when memory or the bound of a
- * text is reached. */
-static struct oh_slice fill_in(const char *text, const struct names *names, struct oh_arena *arena)
+/* `text` with its ${names} filled in; NULL without memory. The caller frees it. */
+static char *fill_in(const char *text, const struct names *names)
 {
-    const struct {
-        const char *name, *value;
-    } known[] = {{"${uuid}", names->uuid},
-                 {"${hex}", names->hex},
-                 {"${unix}", names->unix_s},
-                 {"${iso}", names->iso},
-                 {"${type}", names->type}};
-    char filled[TEXT_BYTES_MAX];
-    size_t len = 0;
-    while (*text) {
-        const char *piece = text;
-        size_t piece_len = 1, skip = 1;
-        for (size_t i = 0; *text == '$' && i < sizeof(known) / sizeof(known[0]); i++)
-            if (strncmp(text, known[i].name, strlen(known[i].name)) == 0) {
-                piece = known[i].value;
-                piece_len = strlen(piece);
-                skip = strlen(known[i].name);
-            }
-        if (len + piece_len > sizeof(filled))
-            return slice_of(NULL, 0);
-        memcpy(filled + len, piece, piece_len);
-        len += piece_len;
-        text += skip;
+    const char *const known[][2] = {{"${uuid}", names->uuid},
+                                    {"${hex}", names->hex},
+                                    {"${unix}", names->unix_s},
+                                    {"${iso}", names->iso},
+                                    {"${type}", names->type}};
+    enum { KNOWN = sizeof(known) / sizeof(known[0]) };
+    char *filled = NULL;
+    size_t len;
+    FILE *out = open_memstream(&filled, &len);
+    while (out && *text) {
+        size_t i = 0;
+        while (i < KNOWN && strncmp(text, known[i][0], strlen(known[i][0])) != 0)
+            i++;
+        if (i < KNOWN)
+            fputs(known[i][1], out);
+        else
+            putc(*text, out);
+        text += i < KNOWN ? strlen(known[i][0]) : 1;
     }
-    char *copy = oh_arena_alloc(arena, len + 1);
-    if (!copy)
-        return slice_of(NULL, 0);
-    memcpy(copy, filled, len);
-    copy[len] = '\0';
-    return slice_of(copy, len);
+    if (out && fclose(out) == 0)
+        return filled;
+    free(filled);
+    return NULL;
 }
 
-static bool add_header(struct sample_delivery *delivery, struct oh_slice name,
-                       struct oh_slice value)
+/* Moves a text into the arena; data NULL without memory. */
+static struct oh_slice keep(char *text, struct oh_arena *arena)
 {
-    if (delivery->header_count >= SAMPLE_HEADERS_MAX || !name.data || !value.data)
-        return false;
-    delivery->headers[delivery->header_count++] = (struct oh_header){name, value};
-    return true;
+    size_t len = text ? strlen(text) : 0;
+    char *copy = text ? oh_arena_alloc(arena, len + 1) : NULL;
+    if (copy)
+        memcpy(copy, text, len + 1);
+    free(text);
+    return slice_of(copy, copy ? len : 0);
 }
 
 static bool add_headers(const struct sample *sample, const struct names *names,
                         struct oh_arena *arena, struct sample_delivery *delivery)
 {
-    delivery->header_count = 0;
-    if (!add_header(delivery, SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")))
-        return false;
-    for (size_t i = 0; i < 3 && sample->headers[i]; i++) {
-        struct oh_slice line = fill_in(sample->headers[i], names, arena);
+    delivery->headers[0] =
+        (struct oh_header){SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")};
+    delivery->header_count = 1;
+    for (size_t i = 0; i < SAMPLE_HEADERS_MAX - 1 && sample->headers[i]; i++) {
+        struct oh_slice line = keep(fill_in(sample->headers[i], names), arena);
         if (!line.data)
             return false;
         size_t name_len = strcspn(line.data, ":");
-        if (!add_header(delivery, slice_of(line.data, name_len),
-                        slice_of(line.data + name_len + 2, line.len - name_len - 2)))
-            return false;
+        delivery->headers[delivery->header_count++] = (struct oh_header){
+            slice_of(line.data, name_len), slice_of_text(line.data + name_len + 2)};
     }
     return true;
 }
 
-/* ---- the ids of enrollment and instance ------------------------------------------------------ */
-
-/* Sets the text at `pointer` inside `event`, making the objects on the way. */
-static enum oh_status set_at(json_t *event, const struct pointer *pointer, const char *value)
-{
-    if (pointer->count == 0)
-        return OH_INVALID;
-    json_t *at = event;
-    for (size_t i = 0; i + 1 < pointer->count; i++) {
-        struct oh_slice name = pointer->tokens[i].name;
-        json_t *next = json_object_getn(at, name.data, name.len);
-        if (!next && json_object_setn_new(at, name.data, name.len, json_object()) == 0)
-            next = json_object_getn(at, name.data, name.len);
-        if (!json_is_object(next))
-            return OH_INVALID;
-        at = next;
-    }
-    struct oh_slice last = pointer->tokens[pointer->count - 1].name;
-    return json_object_setn_new(at, last.data, last.len, json_string(value)) == 0 ? OH_OK
-                                                                                  : OH_INVALID;
-}
-
-/* Puts `value` where `place` ("/pointer", "body:/pointer" or "header:NAME") says. */
+/* Puts `value` where the pointer `place` says, making the objects on the way. */
 static enum oh_status set_id(json_t *event, const char *place, const char *value,
-                             struct oh_arena *arena, struct sample_delivery *delivery,
-                             struct oh_error *err)
+                             struct oh_arena *arena, struct oh_error *err)
 {
-    static const char header[] = "header:", body[] = "body:";
-    if (strncmp(place, header, sizeof(header) - 1) == 0) {
-        bool ok =
-            add_header(delivery, slice_of_text(place + sizeof(header) - 1), slice_of_text(value));
-        return ok ? OH_OK : oh_fail(err, OH_INVALID, "too many headers");
-    }
-    if (strncmp(place, body, sizeof(body) - 1) == 0)
-        place += sizeof(body) - 1;
     struct pointer pointer;
-    enum oh_status status = pointer_parse(slice_of_text(place), 0, arena, &pointer, err);
-    if (status != OH_OK)
-        return status;
-    status = set_at(event, &pointer, value);
-    return status == OH_OK ? OH_OK : oh_fail(err, status, "a sample event has no place %s", place);
-}
-
-static enum oh_status set_ids(const struct config_source *source, const struct sample_event *event,
-                              struct oh_arena *arena, struct sample_delivery *delivery,
-                              struct oh_slice *text, struct oh_error *err)
-{
-    if (!event->enrollment_id && !event->instance_id)
+    if (!place || !value)
         return OH_OK;
-    struct oh_recipe_info info;
-    oh_recipe_describe(source->recipe, &info);
-    const char *enrollment = source->map_enrollment ? source->map_enrollment : info.map_enrollment;
-    const char *instance = source->map_instance ? source->map_instance : info.map_instance;
-    json_t *root = json_loadb(text->data, text->len, 0, NULL);
-    enum oh_status status = root ? OH_OK : OH_NO_MEMORY;
-    char *dumped = NULL, *copy = NULL;
-    if (status == OH_OK && event->enrollment_id && enrollment)
-        status = set_id(root, enrollment, event->enrollment_id, arena, delivery, err);
-    if (status == OH_OK && event->instance_id && instance)
-        status = set_id(root, instance, event->instance_id, arena, delivery, err);
-    if (status == OH_OK)
-        dumped = json_dumps(root, JSON_COMPACT);
-    size_t len = dumped ? strlen(dumped) : 0;
-    if (dumped && (copy = oh_arena_alloc(arena, len + 1)))
-        *text = slice_of(memcpy(copy, dumped, len + 1), len);
-    if (status == OH_OK && !copy)
-        status = oh_fail(err, OH_NO_MEMORY, "out of memory");
-    free(dumped);
-    json_decref(root);
-    return status;
+    enum oh_status status = pointer_parse(slice_of_text(place), 0, arena, &pointer, err);
+    if (status != OH_OK || pointer.count == 0)
+        return oh_fail(err, OH_INVALID, "a sample event has no place %s", place);
+    struct oh_slice name = pointer.tokens[0].name;
+    for (size_t i = 1; i < pointer.count; i++, name = pointer.tokens[i - 1].name) {
+        json_t *next = json_object_getn(event, name.data, name.len);
+        if (!json_is_object(next))
+            json_object_setn_new(event, name.data, name.len, next = json_object());
+        event = next;
+    }
+    return json_object_setn_new(event, name.data, name.len, json_string(value)) == 0
+               ? OH_OK
+               : oh_fail(err, OH_NO_MEMORY, "out of memory");
 }
 
-/* ---- deliveries ------------------------------------------------------------------------------ */
-
-/* "[a,b,c]" of the events' texts, and CRLF, which SendGrid sends and signs. */
-static struct oh_slice join_array(const struct oh_slice *texts, size_t count,
-                                  struct oh_arena *arena)
+/* One event with its ids; NULL without memory or a place for them. The caller drops it. */
+static json_t *make_event(const struct config_source *source, const struct oh_recipe_info *info,
+                          const char *text, const struct sample_event *event,
+                          struct oh_arena *arena, struct oh_error *err)
 {
-    size_t len = sizeof("[\r\n") - 1;
-    for (size_t i = 0; i < count; i++)
-        len += texts[i].len + 1;
-    char *body = oh_arena_alloc(arena, len + 1), *end = body;
-    if (!body)
-        return slice_of(NULL, 0);
-    *end++ = '[';
-    for (size_t i = 0; i < count; i++) {
-        memcpy(end, texts[i].data, texts[i].len);
-        end += texts[i].len;
-        *end++ = i + 1 < count ? ',' : ']';
+    json_t *made = text ? json_loads(text, 0, NULL) : NULL;
+    if (!made) {
+        (void)oh_fail(err, OH_NO_MEMORY, "out of memory");
+    } else if (set_id(made, source->map_enrollment ? source->map_enrollment : info->map_enrollment,
+                      event->enrollment_id, arena, err) ||
+               set_id(made, source->map_instance ? source->map_instance : info->map_instance,
+                      event->instance_id, arena, err)) {
+        json_decref(made);
+        return NULL;
     }
-    memcpy(end, "\r\n", sizeof("\r\n"));
-    return slice_of(body, len);
+    return made;
 }
 
 enum oh_status sample_make(const struct config_source *source, const struct sample_event *events,
                            size_t count, int64_t now_us, struct oh_arena *arena,
                            struct sample_delivery *out, struct oh_error *err)
 {
+    const struct sample *sample = samples;
     struct oh_recipe_info info;
-    oh_recipe_describe(source->recipe, &info);
-    const struct sample *sample = find_sample(info.provider);
-    if (count < 1 || count > sample_events_max(info.provider))
-        return oh_fail(err, OH_INVALID, "a delivery of %s cannot carry %zu events", info.provider,
-                       count);
-    struct oh_slice *texts = oh_arena_alloc(arena, count * sizeof(*texts));
-    if (!texts)
-        return oh_fail(err, OH_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < count; i++) {
-        struct names names;
-        fill_names(sample, &events[i], now_us, &names);
-        texts[i] = fill_in(sample->event, &names, arena);
-        if (!texts[i].data || (i == 0 && !add_headers(sample, &names, arena, out)))
-            return oh_fail(err, OH_NO_MEMORY, "out of memory");
-        enum oh_status status = set_ids(source, &events[i], arena, out, &texts[i], err);
-        if (status != OH_OK)
-            return status;
-    }
-    out->body = sample->is_array ? join_array(texts, count, arena) : texts[0];
-    return out->body.data ? OH_OK : oh_fail(err, OH_NO_MEMORY, "out of memory");
-}
-
-enum oh_status sample_headers(const struct oh_recipe *recipe, int64_t now_us,
-                              struct oh_arena *arena, struct sample_delivery *out,
-                              struct oh_error *err)
-{
-    struct oh_recipe_info info;
-    oh_recipe_describe(recipe, &info);
-    const struct sample *sample = find_sample(info.provider);
     struct names names;
-    fill_names(sample, &(struct sample_event){NULL, NULL, NULL, NULL}, now_us, &names);
-    return add_headers(sample, &names, arena, out) ? OH_OK
-                                                   : oh_fail(err, OH_NO_MEMORY, "out of memory");
+    oh_recipe_describe(source->recipe, &info);
+    while (sample->provider && strcmp(sample->provider, info.provider) != 0)
+        sample++;
+    if (count != 1 && !sample->is_array)
+        return oh_fail(err, OH_INVALID, "a delivery of %s is one event", info.provider);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        fill_names(sample, &events[i], now_us, &names);
+        char *text = fill_in(sample->event, &names);
+        json_t *event = make_event(source, &info, text, &events[i], arena, err);
+        free(text);
+        if (!event) {
+            json_decref(list);
+            return OH_INVALID;
+        }
+        json_array_append_new(list, event);
+    }
+    char *text = json_dumps(sample->is_array ? list : json_array_get(list, 0), JSON_COMPACT);
+    out->body = keep(text, arena);
+    json_decref(list);
+    return out->body.data && add_headers(sample, &names, arena, out)
+               ? OH_OK
+               : oh_fail(err, OH_NO_MEMORY, "out of memory");
 }

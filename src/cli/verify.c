@@ -10,86 +10,20 @@
 #include "base/slice.h"
 #include "oncehook/verify.h"
 
-#include <argp.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <jansson.h>
+#include <stdlib.h>
 
-enum { RECIPES_MAX = 64, HEADER_LINES_MAX = 256, RECIPE_FILE_MAX = 1 << 20 };
+enum { HEADER_LINES_MAX = 256, RECIPE_FILE_MAX = 1 << 20 };
 #define NOW_MAX 253402300799 /* end of the year 9999 */
-
-static const struct argp_option options[] = {
-    {"recipe", 'r', "FILE.yaml", 0, "A further recipe, before it stands in a configuration", 0},
-    {"explain", 'e', NULL, 0, "Say why on stderr, a line for each refused request", 0},
-    {0},
-};
-
-struct verify_options {
-    const char *file;
-    const char *recipes[RECIPES_MAX];
-    size_t recipe_count;
-    bool explain;
-};
-
-static error_t read_option(int key, char *arg, struct argp_state *state)
-{
-    struct verify_options *wanted = state->input;
-    switch (key) {
-    case 'r':
-        if (wanted->recipe_count == RECIPES_MAX)
-            argp_error(state, "more than %d recipes", RECIPES_MAX);
-        wanted->recipes[wanted->recipe_count++] = arg;
-        return 0;
-    case 'e':
-        wanted->explain = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (wanted->file)
-            argp_error(state, "one FILE.json");
-        wanted->file = arg;
-        return 0;
-    case ARGP_KEY_NO_ARGS:
-        argp_error(state, "FILE.json is needed");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp parser = {
-    options,
-    read_option,
-    "FILE.json",
-    "Run recorded requests through the gateway's own engine. A line for each: ID, accept or "
-    "reject, "
-    "the reason or -, ok or MISMATCH, with tabs between; then the numbers. Exit 1 on a mismatch. A "
-    "request whose provider has no recipe is a MISMATCH with the reason -.",
-    NULL,
-    NULL,
-    NULL,
-};
-
-/* ---- one recorded request ----------------------------------------------------------------------
- */
 
 /* A request as the engine takes it; everything lives in `arena` or in the JSON. */
 struct record {
     struct oh_arena *arena;
     struct oh_request request;
     struct oh_header headers[HEADER_LINES_MAX];
-    const char *id, *provider, *scheme; /* scheme may be NULL */
-    int64_t now_s;
-    bool expect_accept;
-    const char *wrong; /* why the record itself cannot be read; NULL = it can */
+    const char *id, *provider, *scheme, *expect; /* scheme may be NULL */
+    double now_s;
 };
-
-static struct oh_slice json_slice(const json_t *text)
-{
-    return slice_of(json_string_value(text), json_string_length(text));
-}
 
 /* As the HTTP room hands values on. */
 static struct oh_slice trim_blanks(struct oh_slice s)
@@ -99,6 +33,11 @@ static struct oh_slice trim_blanks(struct oh_slice s)
     while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t'))
         s.len--;
     return s;
+}
+
+static struct oh_slice json_slice(const json_t *text)
+{
+    return slice_of(json_string_value(text), json_string_length(text));
 }
 
 static bool add_header(struct record *record, const char *name, const json_t *value)
@@ -117,64 +56,53 @@ static bool read_headers(struct record *record, json_t *headers)
     json_t *value, *line;
     size_t i;
     record->request.headers = record->headers;
-    if (!json_is_object(headers))
-        return false;
     json_object_foreach(headers, name, value)
     {
         if (!json_is_array(value) && !add_header(record, name, value))
             return false;
         json_array_foreach(value, i, line) if (!add_header(record, name, line)) return false;
     }
-    return true;
+    return json_is_object(headers);
 }
 
-static bool read_body(struct record *record, const json_t *text, const json_t *base64)
+static bool read_body(struct record *record, struct oh_slice text, struct oh_slice base64)
 {
-    if (json_is_string(text) == json_is_string(base64))
-        return false;
-    if (json_is_string(text)) {
-        record->request.body = json_slice(text);
-        return true;
-    }
     size_t len;
-    uint8_t *bytes = oh_arena_alloc(record->arena, json_string_length(base64));
-    if (!bytes || !base64_decode(json_slice(base64), 0, bytes, json_string_length(base64), &len))
+    record->request.body = text;
+    if (!text.data == !base64.data)
+        return false;
+    if (text.data)
+        return true;
+    uint8_t *bytes = oh_arena_alloc(record->arena, base64.len);
+    if (!bytes || !base64_decode(base64, 0, bytes, base64.len, &len))
         return false;
     record->request.body = slice_of((const char *)bytes, len);
     return true;
 }
 
-static void read_record(struct record *record, json_t *item)
+/* Why the record cannot be read; NULL = it can. */
+static const char *read_record(struct record *record, json_t *item, json_error_t *where)
 {
-    const json_t *expect = json_object_get(item, "expect");
-    const json_t *now = json_object_get(item, "now");
-    const char *expected = json_is_string(expect) ? json_string_value(expect) : "";
-    double now_s = json_number_value(now);
-    record->id = json_string_value(json_object_get(item, "id"));
-    record->provider = json_string_value(json_object_get(item, "provider"));
-    record->scheme = json_string_value(json_object_get(item, "scheme"));
-    record->request.method = json_slice(json_object_get(item, "method"));
-    record->request.url = json_slice(json_object_get(item, "url"));
-    record->expect_accept = strcmp(expected, "accept") == 0;
-    if (!record->id || strpbrk(record->id, "\t\r\n"))
-        record->wrong = "`id` has to be a text without tabs";
-    else if (!record->provider)
-        record->wrong = "`provider` has to be a text";
-    else if (!json_is_number(now) || !(now_s >= 0 && now_s <= NOW_MAX))
-        record->wrong = "`now` has to be unix seconds";
-    else if (!record->expect_accept && strcmp(expected, "reject") != 0)
-        record->wrong = "`expect` has to be accept or reject";
-    else if (!read_headers(record, json_object_get(item, "headers")))
-        record->wrong = "`headers` has to be an object of texts or arrays of texts";
-    else if (!read_body(record, json_object_get(item, "body"),
-                        json_object_get(item, "body_base64")))
-        record->wrong = "either `body` or `body_base64` is needed";
-    else
-        record->now_s = (int64_t)now_s;
+    struct oh_slice text = {NULL, 0}, base64 = {NULL, 0};
+    struct oh_request *request = &record->request;
+    json_t *headers;
+    if (json_unpack_ex(item, where, 0, "{s:s, s:s, s?s, s:s%, s:s%, s:o, s?s%, s?s%, s:F, s:s}",
+                       "id", &record->id, "provider", &record->provider, "scheme", &record->scheme,
+                       "method", &request->method.data, &request->method.len, "url",
+                       &request->url.data, &request->url.len, "headers", &headers, "body",
+                       &text.data, &text.len, "body_base64", &base64.data, &base64.len, "now",
+                       &record->now_s, "expect", &record->expect))
+        return where->text;
+    if (strpbrk(record->id, "\t\r\n"))
+        return "`id` has to be a text without tabs";
+    if (!(record->now_s >= 0 && record->now_s <= NOW_MAX))
+        return "`now` has to be unix seconds";
+    if (strcmp(record->expect, "accept") != 0 && strcmp(record->expect, "reject") != 0)
+        return "`expect` has to be accept or reject";
+    if (!read_headers(record, headers))
+        return "`headers` has to be an object of texts or arrays of texts";
+    return read_body(record, text, base64) ? NULL : "either `body` or `body_base64` is needed";
 }
-
-/* ---- judging -----------------------------------------------------------------------------------
- */
 
 /* A secret that does not parse is no secret: it accepts nothing. */
 static void add_secret(struct oh_keyring *ring, const json_t *secret)
@@ -196,125 +124,91 @@ static struct oh_keyring *read_secrets(const struct oh_recipe *recipe, const jso
     return ring;
 }
 
-struct judgement {
-    bool accepted, judged;
-    const char *reason, *because;
-};
-
-static struct judgement judge(const struct oh_catalog *catalog, const struct record *record,
-                              const json_t *item)
+/* Judges one and prints its line; false on a mismatch. */
+static bool verify_one(const struct oh_catalog *catalog, const struct record *record,
+                       const json_t *item, bool explain)
 {
-    struct oh_verify_result result;
+    struct oh_verify_result result = {.because = "no recipe for this provider and scheme"};
+    enum oh_verdict verdict = OH_ACCEPTED;
     const struct oh_recipe *recipe = oh_catalog_find(catalog, record->provider, record->scheme);
     struct oh_keyring *ring = recipe ? read_secrets(recipe, item) : NULL;
-    if (!ring)
-        return (struct judgement){false, false, "-", recipe ? "out of memory" : "no recipe"};
-    enum oh_verdict verdict = oh_verify(recipe, ring, &record->request, record->now_s * 1000,
-                                        OH_TOLERANCE_OF_SCHEME, record->arena, &result);
+    if (ring)
+        verdict = oh_verify(recipe, ring, &record->request, (int64_t)record->now_s * 1000,
+                            OH_TOLERANCE_OF_SCHEME, record->arena, &result);
+    const char *decided = ring && verdict == OH_ACCEPTED ? "accept" : "reject";
+    bool ok = ring && strcmp(decided, record->expect) == 0;
+    printf("%s\t%s\t%s\t%s\n", record->id, decided, ring ? oh_verdict_name(verdict) : "-",
+           ok ? "ok" : "MISMATCH");
+    if (!ring || (explain && verdict != OH_ACCEPTED))
+        fprintf(stderr, "%s: %s\n", record->id, result.because);
     oh_keyring_free(ring);
-    return (struct judgement){verdict == OH_ACCEPTED, true, oh_verdict_name(verdict),
-                              result.because};
-}
-
-/* Prints one line; false on a mismatch. */
-static bool verify_one(const struct verify_options *wanted, const struct oh_catalog *catalog,
-                       const struct record *record, const json_t *item)
-{
-    struct judgement judgement = judge(catalog, record, item);
-    bool ok = judgement.judged && judgement.accepted == record->expect_accept;
-    printf("%s\t%s\t%s\t%s\n", record->id, judgement.accepted ? "accept" : "reject",
-           judgement.reason, ok ? "ok" : "MISMATCH");
-    if (!judgement.judged || (wanted->explain && !judgement.accepted))
-        fprintf(stderr, "%s: %s%s%s%s%s\n", record->id, judgement.because,
-                judgement.judged ? "" : " for ", judgement.judged ? "" : record->provider,
-                judgement.judged || !record->scheme ? "" : ", scheme ",
-                judgement.judged || !record->scheme ? "" : record->scheme);
     return ok;
 }
 
-static int verify_all(const struct verify_options *wanted, const struct oh_catalog *catalog,
-                      json_t *list)
+static int verify_all(const struct oh_catalog *catalog, const char *file, json_t *list,
+                      bool explain)
 {
     static struct record record;
+    json_error_t where;
     json_t *item;
     size_t i, mismatches = 0;
     json_array_foreach(list, i, item)
     {
         memset(&record, 0, sizeof(record));
         record.arena = oh_arena_new(4096, SIZE_MAX);
-        if (!record.arena) {
-            fprintf(stderr, "oncehook: out of memory\n");
-            return CLI_USAGE;
-        }
-        read_record(&record, item);
-        if (record.wrong)
-            fprintf(stderr, "oncehook: %s: request %zu: %s\n", wanted->file, i + 1, record.wrong);
-        else if (!verify_one(wanted, catalog, &record, item))
-            mismatches++;
+        const char *wrong = record.arena ? read_record(&record, item, &where) : "out of memory";
+        if (wrong)
+            fprintf(stderr, "oncehook: %s: request %zu: %s\n", file, i + 1, wrong);
+        else
+            mismatches += !verify_one(catalog, &record, item, explain);
         oh_arena_free(record.arena);
-        if (record.wrong)
+        if (wrong)
             return CLI_USAGE;
     }
     printf("%zu requests, %zu mismatches\n", json_array_size(list), mismatches);
     return mismatches ? CLI_NO : CLI_OK;
 }
 
-/* ---- files -------------------------------------------------------------------------------------
- */
-
-static bool add_recipe_file(struct oh_catalog *catalog, const char *path)
-{
-    struct oh_error err = {0};
-    bool added = false;
-    FILE *file = fopen(path, "rb");
-    char *text = malloc(RECIPE_FILE_MAX);
-    if (!file || !text) {
-        fprintf(stderr, "oncehook: %s: %s\n", path, strerror(errno));
-        goto out;
-    }
-    size_t len = fread(text, 1, RECIPE_FILE_MAX, file);
-    if (ferror(file))
-        fprintf(stderr, "oncehook: %s: cannot be read\n", path);
-    else if (oh_catalog_add(catalog, path, text, len, &err))
-        fprintf(stderr, "%s\n", err.text);
-    else
-        added = true;
-out:
-    free(text);
-    if (file)
-        fclose(file);
-    return added;
-}
-
 int cli_verify(int argc, char **argv)
 {
-    static char name[] = "oncehook verify";
-    struct verify_options wanted = {0};
+    const char *file = NULL, *recipe = NULL;
+    bool explain = false;
+    const struct cli_option options[] = {
+        {"recipe", 'r', .argument = "FILE.yaml", .value = &recipe,
+         .words = "A further recipe, before it stands in a configuration"},
+        {"explain", 'e', .flag = &explain,
+         .words = "Say why on stderr, a line for each refused request"},
+        {.argument = "FILE.json", .value = &file, .needed = true},
+        {0},
+    };
     struct oh_catalog *catalog = NULL;
     struct oh_error err = {0};
+    struct oh_slice text = {NULL, 0};
     json_error_t where;
     json_t *list = NULL;
     int code = CLI_USAGE;
-    argv[0] = name;
-    argp_err_exit_status = CLI_USAGE;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &wanted) != 0)
-        return CLI_USAGE;
-    if (oh_catalog_new(&catalog, &err)) {
-        fprintf(stderr, "oncehook: %s\n", err.text);
+    cli_read_options(options,
+                     "Run recorded requests through the gateway's own engine. A line for each: ID, "
+                     "accept or reject, the reason or -, ok or MISMATCH, with tabs between; then "
+                     "the numbers. Exit 1 on a mismatch. A request whose provider has no recipe is "
+                     "a MISMATCH with the reason -.",
+                     argc, argv);
+    if (oh_catalog_new(&catalog, &err) ||
+        (recipe && (cli_read_file(recipe, RECIPE_FILE_MAX, &text, &err) ||
+                    oh_catalog_add(catalog, recipe, text.data, text.len, &err)))) {
+        fprintf(stderr, "%s\n", err.text);
         goto out;
     }
-    for (size_t i = 0; i < wanted.recipe_count; i++)
-        if (!add_recipe_file(catalog, wanted.recipes[i]))
-            goto out;
-    list = json_load_file(wanted.file, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
+    list = json_load_file(file, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     if (!list)
-        fprintf(stderr, "oncehook: %s:%d: %s\n", wanted.file, where.line, where.text);
+        fprintf(stderr, "oncehook: %s:%d: %s\n", file, where.line, where.text);
     else if (!json_is_array(list))
-        fprintf(stderr, "oncehook: %s: not an array of recorded requests\n", wanted.file);
+        fprintf(stderr, "oncehook: %s: not an array of recorded requests\n", file);
     else
-        code = verify_all(&wanted, catalog, list);
+        code = verify_all(catalog, file, list, explain);
 out:
     json_decref(list);
+    free((char *)text.data);
     oh_catalog_free(catalog);
     return code;
 }

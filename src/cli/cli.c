@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every command begins with: its options as a table, its configuration, its files. */
+#include "cli/cli.h"
+
+#include "base/slice.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { OPTIONS_MAX = 16, KEY_FIRST = 256 };
+
+/* What argp calls the row: its letter, or a number beyond all letters. */
+static int key_of(const struct cli_option *rows, const struct cli_option *row)
+{
+    if (!row->name)
+        return ARGP_KEY_ARG;
+    return row->letter ? row->letter : KEY_FIRST + (int)(row - rows);
+}
+
+static error_t read_option(int key, char *arg, struct argp_state *state)
+{
+    const struct cli_option *rows = state->input;
+    for (const struct cli_option *row = rows; row->name || row->argument; row++) {
+        if (key == ARGP_KEY_END && row->needed && !*row->value)
+            argp_error(state, "%s%s%s is needed", row->name ? "--" : "", row->name ? row->name : "",
+                       row->name ? "" : row->argument);
+        if (key != key_of(rows, row) || (!row->name && *row->value))
+            continue;
+        if (row->argument)
+            *row->value = arg;
+        else
+            *row->flag = true;
+        return 0;
+    }
+    if (key == ARGP_KEY_ARG)
+        argp_error(state, "no argument is expected: '%s'", arg);
+    return ARGP_ERR_UNKNOWN;
+}
+
+void cli_read_options(const struct cli_option *rows, const char *doc, int argc, char **argv)
+{
+    static char name[64];
+    struct argp_option options[OPTIONS_MAX] = {{0}};
+    struct argp parser = {.options = options, .parser = read_option, .doc = doc};
+    size_t count = 0;
+    for (const struct cli_option *row = rows; row->name || row->argument; row++)
+        if (!row->name)
+            parser.args_doc = row->argument;
+        else if (count + 1 < OPTIONS_MAX)
+            options[count++] =
+                (struct argp_option){row->name, key_of(rows, row), row->argument, 0, row->words, 0};
+    snprintf(name, sizeof(name), "oncehook %s", argv[0]);
+    argv[0] = name;
+    argp_err_exit_status = CLI_USAGE;
+    argp_parse(&parser, argc, argv, 0, NULL, (void *)rows);
+}
+
+struct config *cli_load_config(const char *path)
+{
+    struct config *config = NULL;
+    struct config_mistakes mistakes = {NULL, 0};
+    if (config_load(path, &config, &mistakes) != OH_OK)
+        config_mistakes_print(path, &mistakes);
+    config_mistakes_free(&mistakes);
+    return config;
+}
+
+enum oh_status cli_read_file(const char *path, size_t max_bytes, struct oh_slice *out,
+                             struct oh_error *err)
+{
+    FILE *file = fopen(path, "rbe");
+    if (!file)
+        return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
+    enum oh_status status = OH_OK;
+    char *bytes = malloc(max_bytes + 2);
+    size_t len = bytes ? fread(bytes, 1, max_bytes + 1, file) : 0;
+    if (!bytes)
+        status = oh_fail(err, OH_NO_MEMORY, "out of memory");
+    else if (ferror(file))
+        status = oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
+    else if (len > max_bytes)
+        status = oh_fail(err, OH_TOO_MANY, "%s: longer than %zu bytes", path, max_bytes);
+    fclose(file);
+    if (!bytes || status != OH_OK) {
+        free(bytes);
+        return status;
+    }
+    bytes[len] = '\0';
+    *out = slice_of(bytes, len);
+    return OH_OK;
+}
