@@ -38,4 +38,14 @@ static inline bool slice_has_prefix(struct oh_slice s, struct oh_slice prefix)
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
 }
 
+/* Without the spaces and tabs at both ends: what HTTP calls optional white space. */
+static inline struct oh_slice slice_trim(struct oh_slice s)
+{
+    while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t'))
+        s.data++, s.len--;
+    while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
 #endif

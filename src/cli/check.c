@@ -1,36 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* oncehook check: every mistake of a configuration at once, before anything is started with it. */
 #include "cli/cli.h"
-#include "config/config.h"
-
-#include <argp.h>
-
-struct check_arguments {
-    const char *path;
-    bool print_options;
-};
-
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct check_arguments *arguments = state->input;
-    switch (key) {
-    case 'c':
-        arguments->path = value;
-        return 0;
-    case 'o':
-        arguments->print_options = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "no argument is expected");
-        return 0;
-    case ARGP_KEY_END:
-        if (!arguments->path && !arguments->print_options)
-            argp_error(state, "-c FILE is needed");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
 
 static void print_listener(const char *name, const struct config_address *address)
 {
@@ -71,25 +41,24 @@ static int check_file(const char *path)
 
 int cli_check(int argc, char **argv)
 {
-    static const struct argp_option options[] = {
-        {"config", 'c', "FILE", 0, "the configuration (docs/configuration.md)", 0},
-        {"options", 'o', NULL, 0, "print the table of all options, as Markdown", 0},
+    const char *path = NULL;
+    bool print_options = false;
+    const struct cli_option options[] = {
+        {"config", 'c', false, "FILE", "the configuration (docs/configuration.md)", &path, NULL},
+        {"options", 'o', false, NULL, "print the table of all options, as Markdown", NULL,
+         &print_options},
         {0},
     };
-    static const struct argp argp = {
-        .options = options,
-        .parser = parse,
-        .doc = "Says every mistake of a configuration at once, as FILE:LINE: WHAT, and tries what "
-               "only costs a look: certificate and key, files with secrets. Nothing is started, "
-               "nothing is connected to.\vExit: 0 fine, 2 mistakes.",
-    };
-    struct check_arguments arguments = {.path = NULL};
-    char name[] = "oncehook check";
-
-    argv[0] = name;
-    argp_err_exit_status = CLI_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-    if (arguments.print_options)
+    cli_read_options(options,
+                     "Says every mistake of a configuration at once, as FILE:LINE: WHAT, and tries "
+                     "what only costs a look: certificate and key, files with secrets. Nothing is "
+                     "started, nothing is connected to.\vExit: 0 fine, 2 mistakes.",
+                     argc, argv);
+    if (print_options)
         config_options_print(stdout);
-    return arguments.path ? check_file(arguments.path) : CLI_OK;
+    else if (!path)
+        fprintf(stderr, "oncehook check: -c FILE is needed\n");
+    if (!path)
+        return print_options ? CLI_OK : CLI_USAGE;
+    return check_file(path);
 }

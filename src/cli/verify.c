@@ -25,16 +25,6 @@ struct record {
     double now_s;
 };
 
-/* As the HTTP room hands values on. */
-static struct oh_slice trim_blanks(struct oh_slice s)
-{
-    while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t'))
-        s.data++, s.len--;
-    while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 static struct oh_slice json_slice(const json_t *text)
 {
     return slice_of(json_string_value(text), json_string_length(text));
@@ -46,7 +36,7 @@ static bool add_header(struct record *record, const char *name, const json_t *va
     if (!json_is_string(value) || request->header_count == HEADER_LINES_MAX)
         return false;
     record->headers[request->header_count++] =
-        (struct oh_header){slice_of_text(name), trim_blanks(json_slice(value))};
+        (struct oh_header){slice_of_text(name), slice_trim(json_slice(value))};
     return true;
 }
 

@@ -109,15 +109,6 @@ static bool refuse(struct claim *claim, const char *because)
     return false;
 }
 
-static struct oh_slice trim_blanks(struct oh_slice s)
-{
-    while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t'))
-        s.data++, s.len--;
-    while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t'))
-        s.len--;
-    return s;
-}
-
 /* One "key=value" of the header. */
 static bool take_pair(const struct oh_recipe *recipe, struct oh_slice pair, struct claim *claim)
 {
@@ -145,7 +136,7 @@ static bool take_pairs(const struct oh_recipe *recipe, struct oh_slice header, s
         const char *end =
             memchr(header.data + from, recipe->signature.separator, header.len - from);
         size_t to = end ? (size_t)(end - header.data) : header.len;
-        struct oh_slice pair = trim_blanks(slice_of(header.data + from, to - from));
+        struct oh_slice pair = slice_trim(slice_of(header.data + from, to - from));
         if (!take_pair(recipe, pair, claim))
             return false;
         from = to + 1;
