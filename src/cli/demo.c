@@ -202,7 +202,7 @@ int demo_run(const struct demo_options *options)
         connection = cli_database_connect(&database, "oncehook demo");
         if (connection && run(demo, connection, &err) == OH_OK)
             code = demo->missed ? CLI_NO : CLI_OK;
-        else
+        else if (err.text[0]) /* else it is said already */
             fprintf(stderr, "oncehook: the demo stopped: %s\n", err.text);
         fflush(stdout);
         PQclear(demo->before);
