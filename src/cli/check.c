@@ -22,9 +22,7 @@ static int check_file(const char *path)
 {
     struct config *config = NULL;
     struct config_mistakes mistakes = {NULL, 0}, warnings = {NULL, 0};
-    enum oh_status status = config_load(path, &config, &mistakes);
-    if (status == OH_OK)
-        status = config_inspect(config, &mistakes, &warnings);
+    enum oh_status status = config_check(path, &config, &mistakes, &warnings);
     for (size_t i = 0; i < warnings.count; i++)
         fprintf(stderr, "%s:%d: warning: %s\n", path, warnings.items[i].line,
                 warnings.items[i].text);

@@ -40,14 +40,13 @@ static void check_listeners(struct loader *loader)
 static void check_bounds(struct loader *loader)
 {
     const struct config *config = loader->config;
-    bool spools = config->outage == CONFIG_OUTAGE_SPOOL;
     if (config->retention.ledger_s < config->retention.events_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "retention.events"),
                        "retention.ledger is shorter than retention.events");
-    if (spools)
+    if (config->outage == CONFIG_OUTAGE_SPOOL)
         loader_mistake(loader, line_of(loader, "outage", "outage"),
                        "outage: spool is not in this release: use refuse");
-    if (spools && config->retention.ledger_s < config->spool.age_s)
+    if (config->retention.ledger_s < config->spool.age_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "spool.age"),
                        "retention.ledger is shorter than spool.age");
     if (config->queue.bytes < config->limits.body_bytes)
@@ -99,7 +98,9 @@ static int compare_lines(const void *a, const void *b)
     return strcmp(one->text, two->text);
 }
 
-enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
+/* warnings == NULL: the files that the configuration names are not looked into. */
+static enum oh_status load(const char *path, struct config **out, struct config_mistakes *mistakes,
+                           struct config_mistakes *warnings)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct loader *loader = calloc(1, sizeof(*loader));
@@ -118,6 +119,16 @@ enum oh_status config_load(const char *path, struct config **out, struct config_
     loader->config = config;
     loader->mistakes = mistakes;
     load_file(loader);
+    if (warnings) {
+        struct loader *warner = calloc(1, sizeof(*warner));
+        *warnings = (struct config_mistakes){NULL, 0};
+        if (warner) {
+            warner->mistakes = warnings;
+            inspect_files(loader, warner);
+        }
+        loader->no_memory |= !warner || warner->no_memory;
+        free(warner);
+    }
     for (size_t i = 0; i < loader->form_count; i++)
         free_form(&loader->forms[i]);
     free(loader->forms);
@@ -131,6 +142,17 @@ enum oh_status config_load(const char *path, struct config **out, struct config_
     if (mistakes->count)
         qsort(mistakes->items, mistakes->count, sizeof(*mistakes->items), compare_lines);
     return status;
+}
+
+enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
+{
+    return load(path, out, mistakes, NULL);
+}
+
+enum oh_status config_check(const char *path, struct config **out, struct config_mistakes *mistakes,
+                            struct config_mistakes *warnings)
+{
+    return load(path, out, mistakes, warnings);
 }
 
 void config_free(struct config *config)

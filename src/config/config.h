@@ -52,7 +52,7 @@ struct config_source {
     int line;                     /* where it stands in the file */
 };
 
-/* A file that the configuration names: for config_inspect(). */
+/* A file that the configuration names: for config_check(). */
 enum config_file_kind { CONFIG_FILE_CERTIFICATE, CONFIG_FILE_KEY, CONFIG_FILE_SECRET };
 
 struct config_file {
@@ -145,11 +145,11 @@ void config_free(struct config *config);
 /* Prints "path:line: text" a mistake to stderr; for a load that failed. */
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes);
 
-/* What only costs a look at the disk, for `check`: certificate and key load and fit together, files
- * can be read (*mistakes), files with secrets are not open to everybody (*warnings). Both belong to
- * the caller. Errors: OH_NO_MEMORY. */
-enum oh_status config_inspect(const struct config *config, struct config_mistakes *mistakes,
-                              struct config_mistakes *warnings) OH_MUST_CHECK;
+/* What `check` says: config_load(), and what only costs a look: certificate and key load and belong
+ * together, whatever else is wrong. *warnings: files with secrets that are open to everybody. Both
+ * lists are the caller's: config_mistakes_free(). */
+enum oh_status config_check(const char *path, struct config **out, struct config_mistakes *mistakes,
+                            struct config_mistakes *warnings) OH_MUST_CHECK;
 
 /* Prints the table of all options as Markdown: docs/configuration.md holds this very text. */
 void config_options_print(FILE *to);

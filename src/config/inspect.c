@@ -74,21 +74,17 @@ out:
     SSL_CTX_free(alone);
 }
 
-enum oh_status config_inspect(const struct config *config, struct config_mistakes *mistakes,
-                              struct config_mistakes *warnings)
+void inspect_files(struct loader *loader, struct loader *warnings)
 {
-    *mistakes = *warnings = (struct config_mistakes){NULL, 0};
-    struct loader for_mistakes = {.mistakes = mistakes};
-    struct loader for_warnings = {.mistakes = warnings};
-    inspect_tls(&for_mistakes, config);
+    const struct config *config = loader->config;
+    inspect_tls(loader, config);
     for (size_t i = 0; i < config->file_count; i++) {
         struct stat st;
         if (config->files[i].kind != CONFIG_FILE_CERTIFICATE &&
             stat(config->files[i].path, &st) == 0 && (st.st_mode & S_IROTH))
-            loader_mistake(&for_warnings, config->files[i].line,
+            loader_mistake(warnings, config->files[i].line,
                            "the file with this secret is open to everybody: chmod o-r");
     }
     if (config->source_count == 0)
-        loader_mistake(&for_warnings, 0, "no sources: every delivery will be answered 404");
-    return for_mistakes.no_memory || for_warnings.no_memory ? OH_NO_MEMORY : OH_OK;
+        loader_mistake(warnings, 0, "no sources: every delivery will be answered 404");
 }

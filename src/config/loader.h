@@ -94,7 +94,7 @@ const char *secret_read_file(struct loader *loader, const char *path, struct sec
 /* `path` as it is when absolute, else from the file's directory. malloc'd. */
 char *loader_resolve_path(struct loader *loader, const char *path);
 
-/* Remembers a file for config_inspect(), each once. Takes a copy. */
+/* Remembers a file for inspect_files(), each once. Takes a copy. */
 void loader_note_file(struct loader *loader, enum config_file_kind kind, const char *path,
                       int line);
 
@@ -185,5 +185,9 @@ void sources_build(struct loader *loader);
 
 /* Frees one source; for config_free(). */
 void source_free(struct config_source *source);
+
+/* Looks into the files that the configuration names (inspect.c). Mistakes go to `loader`, the rest
+ * to `warnings`, of which only the list is used. */
+void inspect_files(struct loader *loader, struct loader *warnings);
 
 #endif
