@@ -23,7 +23,7 @@ static int check_file(const char *path)
     struct config *config = NULL;
     struct config_mistakes mistakes = {NULL, 0}, warnings = {NULL, 0};
     enum oh_status status = config_check(path, &config, &mistakes, &warnings);
-    for (size_t i = 0; i < warnings.count; i++)
+    for (size_t i = 0; status == OH_OK && i < warnings.count; i++)
         fprintf(stderr, "%s:%d: warning: %s\n", path, warnings.items[i].line,
                 warnings.items[i].text);
     bool fine = status == OH_OK && mistakes.count == 0;

@@ -409,11 +409,11 @@ uint64_t http_queued_events(const struct http *http)
     return admission_events(http->admission);
 }
 
-static uint32_t count_lent(const struct http *http)
+static uint32_t count_waiting(const struct http *http)
 {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < http->thread_count; i++)
-        sum += atomic_load(&http->threads[i].lent);
+        sum += atomic_load(&http->threads[i].unanswered);
     return sum;
 }
 
@@ -424,7 +424,7 @@ void http_drain(struct http *http, int64_t deadline_mono_us)
             close(http->listen_fds[i]);
     atomic_store(&http->phase, HTTP_DRAINING);
     sleep_ms(LAST_BYTES_MS); /* what has arrived is read */
-    while (count_lent(http) > 0 && clock_mono_us() < deadline_mono_us)
+    while (count_waiting(http) > 0 && clock_mono_us() < deadline_mono_us)
         sleep_ms(TICK_MS);
     sleep_ms(LAST_BYTES_MS);
 }

@@ -192,7 +192,6 @@ static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *d
            thread->deadlines[i].ms != delivery->source->ack_deadline_ms)
         i++;
     list_push_tail(&thread->deadlines[i].waiting, &delivery->link);
-    atomic_fetch_add_explicit(&thread->lent, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
 }
 
@@ -227,15 +226,11 @@ static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct del
         refuse_admission(thread, req, source, verdict);
         return;
     }
-    if (delivery->duplicates_within > 0)
-        metrics_count_event(thread->shard, source->number, METRIC_OUTCOME_DUPLICATE,
-                            delivery->duplicates_within);
     await(thread, req, delivery);
     verdict = http->hooks.submit(http->hooks.context, delivery);
     if (verdict == ADMISSION_OK)
         return; /* from here on it comes back through http_on_decided() */
     (void)end_waiting(thread, delivery);
-    atomic_fetch_sub_explicit(&thread->lent, 1, memory_order_relaxed);
     finish_delivery(thread, delivery, true);
     refuse_admission(thread, req, source, verdict);
 }
@@ -267,12 +262,15 @@ void http_take_returned(struct http_thread *thread)
     while (delivery) {
         struct delivery *next = delivery->next_decided;
         h2o_req_t *req = end_waiting(thread, delivery);
+        if (delivery->duplicates_within > 0 &&
+            atomic_load(&delivery->outcomes[DELIVERY_UNDECIDED]) == 0)
+            metrics_count_event(thread->shard, delivery->source->number, METRIC_OUTCOME_DUPLICATE,
+                                delivery->duplicates_within);
         if (req) {
             count_answer(thread, delivery->source, answer_delivery(req, delivery));
             metrics_observe_ack_us(thread->shard, now_us - delivery->accepted_mono_us);
         }
         finish_delivery(thread, delivery, true);
-        atomic_fetch_sub_explicit(&thread->lent, 1, memory_order_relaxed);
         delivery = next;
     }
 }
@@ -324,7 +322,6 @@ static void take_delivery(struct http_thread *thread, h2o_req_t *req,
         status = delivery_take_events(delivery, &extraction);
     } else if (status == OH_UNREADABLE) {
         /* Verified, so it is the provider's: a 4xx would make it switch the endpoint off. */
-        metrics_count_reject(thread->shard, source->number, METRIC_REASON_UNREADABLE);
         status = delivery_take_unreadable(delivery, why.text);
     }
     if (status != OH_OK) {

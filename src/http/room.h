@@ -56,7 +56,6 @@ struct http_thread {
     pthread_mutex_t returned_mutex;
     struct delivery *returned; /* chained by next_decided */
 
-    _Atomic uint32_t lent;             /* deliveries that the lanes have */
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
     _Atomic int start;                 /* enum http_thread_start */

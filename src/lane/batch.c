@@ -49,6 +49,9 @@ static void count_outcome(struct batch *batch, const struct delivery_event *even
         [DELIVERY_QUARANTINED] = METRIC_OUTCOME_QUARANTINED,
         [DELIVERY_SPOOLED] = METRIC_OUTCOME_SPOOLED,
     };
+    if (outcome == DELIVERY_QUARANTINED && !event->event)
+        metrics_count_reject(batch->shard, event->delivery->source->number,
+                             METRIC_REASON_UNREADABLE);
     if (outcome != DELIVERY_UNDECIDED)
         metrics_count_event(batch->shard, event->delivery->source->number, metrics[outcome], 1);
 }
@@ -85,6 +88,15 @@ static size_t drop_expired(struct delivery_event **rows, size_t count, int64_t n
             rows[i]->outcome = DELIVERY_UNDECIDED;
     }
     return kept;
+}
+
+static int64_t oldest_deadline(struct delivery_event *const *rows, size_t count)
+{
+    int64_t oldest = INT64_MAX;
+    for (size_t i = 0; i < count; i++)
+        if (rows[i]->delivery->deadline_mono_us < oldest)
+            oldest = rows[i]->delivery->deadline_mono_us;
+    return oldest;
 }
 
 static int64_t latest_deadline(struct delivery_event *const *rows, size_t count)
@@ -192,7 +204,8 @@ static void capture_rows(struct batch *batch, struct delivery_event **rows, size
             return;
         int64_t deadline_us = latest_deadline(rows, count);
         uint64_t generation = recent_generation(batch->recent);
-        action = store_capture(batch->store, rows, count, batch->outcomes, INT64_MAX, &error);
+        action = store_capture(batch->store, rows, count, batch->outcomes,
+                               oldest_deadline(rows, count), &error);
         if (action == STORE_COMMITTED) {
             take_commit(batch, rows, count, generation, sent_us);
             return;
@@ -205,7 +218,8 @@ static void capture_rows(struct batch *batch, struct delivery_event **rows, size
             !prepare_retry(batch, action, attempt, deadline_us, &error))
             break;
     }
-    batch->intake_stopped |= action == STORE_STOP_INTAKE;
+    /* Our fault too: the checks at the next connection say what is wrong, and readyz with them. */
+    batch->intake_stopped |= action == STORE_STOP_INTAKE || action == STORE_OUR_FAULT;
     note_problem(batch, "a batch was not committed", &error, count);
     for (size_t i = 0; i < count; i++)
         rows[i]->outcome = DELIVERY_UNDECIDED;

@@ -37,14 +37,12 @@ static const struct sqlstate_row rows[] = {
     {"XX", STORE_STOP_INTAKE},    /* internal error, corruption: never retried blindly */
 };
 
-enum store_action store_action_for(const char *sqlstate, const char *message)
+enum store_action store_action_for(const char *sqlstate, bool names_constraint)
 {
     if (!sqlstate || !sqlstate[0])
         return STORE_RECONNECT; /* nobody said what became of it */
-    /* A missing month shares its state with a violated CHECK; the words are the server's own and
-     * are only translated where lc_messages is. */
-    if (strcmp(sqlstate, "23514") == 0 && message && strstr(message, "no partition"))
-        return STORE_MAKE_MONTH;
+    if (strcmp(sqlstate, "23514") == 0 && !names_constraint)
+        return STORE_MAKE_MONTH; /* no partition for the row */
     enum store_action action = STORE_OUR_FAULT;
     size_t longest = 0;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

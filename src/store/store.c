@@ -64,12 +64,13 @@ struct store {
     char name[48]; /* application_name */
     PGconn *connection;
     bool durability_warning; /* the running statement's commit was not confirmed by its standbys */
-    int64_t statement_ms;    /* how long a statement may take on the server */
+    int64_t statement_ms;    /* how long a statement may take on the server at most */
+    int64_t limit_ms;        /* the session's statement_timeout now */
     struct param_array params[PARAM_COUNT];
 };
 
 /* A client waits this much longer than the server's own timeout before it gives a statement up. */
-enum { NETWORK_GRACE_MS = 2000 };
+enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8 };
 
 /* ---- errors and notices ---------------------------------------------------------------------- */
 
@@ -79,6 +80,7 @@ static void set_error(struct store_error *error, const char *sqlstate, const cha
     snprintf(error->text, sizeof(error->text), "%s", text ? text : "");
     size_t len = strcspn(error->text, "\n");
     error->text[len] = '\0';
+    error->names_constraint = false;
 }
 
 static void take_result_error(const PGresult *result, struct store_error *error)
@@ -86,6 +88,7 @@ static void take_result_error(const PGresult *result, struct store_error *error)
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     set_error(error, PQresultErrorField(result, PG_DIAG_SQLSTATE),
               primary ? primary : PQresultErrorMessage(result));
+    error->names_constraint = PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) != NULL;
 }
 
 /* A cancelled wait for a synchronous standby reports success with a warning. The function's name is
@@ -175,7 +178,7 @@ static enum store_action store_finish(struct store *store, int64_t deadline_mono
 
     enum store_action action = STORE_RECONNECT;
     if (failed && !timed_out)
-        action = store_action_for(error->sqlstate, error->text);
+        action = store_action_for(error->sqlstate, error->names_constraint);
     else if (store->durability_warning)
         set_error(error, "", "a wait for synchronous replication was cancelled");
     else if (!timed_out && kept && PQtransactionStatus(store->connection) == PQTRANS_IDLE)
@@ -311,6 +314,7 @@ static bool connect_socket(struct store *store, int64_t deadline_mono_us, struct
 static bool set_session(struct store *store, int64_t deadline_mono_us, struct store_error *error)
 {
     char statement[24], lock[24], idle[24];
+    store->limit_ms = store->statement_ms;
     snprintf(statement, sizeof(statement), "%lldms", (long long)store->statement_ms);
     snprintf(lock, sizeof(lock), "%lldms", (long long)store->config->database.lock_timeout_ms);
     snprintf(idle, sizeof(idle), "%lldms",
@@ -323,6 +327,26 @@ static bool set_session(struct store *store, int64_t deadline_mono_us, struct st
                        " set_config('client_connection_check_interval', '10s', false),"
                        " set_config('search_path', quote_ident($4), false)",
                        4, values, deadline_mono_us, NULL, error) == STORE_COMMITTED;
+}
+
+/* Sets the server's statement_timeout to what is left of the deadline, in steps, so that a change,
+ * which costs a round trip, is rare. */
+static bool limit_statement(struct store *store, int64_t deadline_mono_us,
+                            struct store_error *error)
+{
+    int64_t step_ms = store->statement_ms / STATEMENT_STEPS;
+    int64_t steps = (deadline_mono_us - clock_mono_us()) / 1000 / step_ms;
+    steps = steps < 1 ? 1 : steps > STATEMENT_STEPS ? STATEMENT_STEPS : steps;
+    if (steps * step_ms == store->limit_ms)
+        return true;
+    char limit[24];
+    snprintf(limit, sizeof(limit), "%lldms", (long long)(steps * step_ms));
+    const char *values[] = {limit};
+    if (store_query(store, "SELECT set_config('statement_timeout', $1, false)", 1, values,
+                    INT64_MAX, NULL, error) != STORE_COMMITTED)
+        return false;
+    store->limit_ms = steps * step_ms;
+    return true;
 }
 
 /* One start-up check: a value that SQL gives and why any other than the wanted one is refused. */
@@ -338,19 +362,39 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
          "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
         {"off", true, "synchronous_commit is off: a crash loses acknowledged events; set it to on"},
         {"t", false, "connected to a standby (in recovery), which cannot be written to"},
+        {"f", false,
+         "the gateway's role may not capture: run `oncehook migrate up` as the schema's owner"},
     };
     enum { CHECK_COUNT = sizeof(checks) / sizeof(checks[0]), COLUMN_VERSION = CHECK_COUNT };
     PGresult *rows = NULL;
     if (store_query(store,
                     "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
                     " current_setting('synchronous_commit'), pg_is_in_recovery(),"
+                    " (SELECT count(*) = 3 AND bool_and(has_function_privilege(p.oid, 'EXECUTE'))"
+                    "    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+                    "   WHERE n.nspname = current_schema() AND p.proname IN"
+                    "         ('capture_v1', 'quarantine_v1', 'oncehook_make_months'))"
+                    " AND has_table_privilege('campaign_events', 'INSERT')"
+                    " AND has_table_privilege('event_keys', 'INSERT')"
+                    " AND has_table_privilege('campaign_enrollments', 'UPDATE')"
+                    " AND has_table_privilege('campaign_instances', 'UPDATE'),"
                     " (SELECT coalesce(max(version), 0) FROM schema_migrations)",
                     0, NULL, deadline_mono_us, &rows, error) != STORE_COMMITTED) {
         if (strcmp(error->sqlstate, "42P01") == 0)
             set_error(error, "42P01", "the schema is missing: run `oncehook migrate up`");
         return false;
     }
-    bool good = true;
+    int version = (int)strtol(PQgetvalue(rows, 0, COLUMN_VERSION), NULL, 10);
+    int wanted = schema_version_wanted();
+    bool good = version == wanted || version == wanted + 1;
+    if (!good) {
+        set_error(error, "F0000", "");
+        snprintf(
+            error->text, sizeof(error->text),
+            "the schema has version %d, this gateway works on %d and %d: run `oncehook migrate "
+            "up`, or the gateway that fits",
+            version, wanted, wanted + 1);
+    }
     for (int i = 0; good && i < CHECK_COUNT; i++) {
         if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) != 0)
             continue;
@@ -361,17 +405,6 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
             continue;
         }
         set_error(error, "F0000", checks[i].why);
-        good = false;
-    }
-    int version = (int)strtol(PQgetvalue(rows, 0, COLUMN_VERSION), NULL, 10);
-    int wanted = schema_version_wanted();
-    if (good && version != wanted && version != wanted + 1) {
-        set_error(error, "F0000", "");
-        snprintf(
-            error->text, sizeof(error->text),
-            "the schema has version %d, this gateway works on %d and %d: run `oncehook migrate "
-            "up`, or the gateway that fits",
-            version, wanted, wanted + 1);
         good = false;
     }
     PQclear(rows);
@@ -490,7 +523,7 @@ static enum store_action read_outcomes(const PGresult *rows, size_t count,
 
 enum store_action store_capture(struct store *store, struct delivery_event *const *events,
                                 size_t count, enum delivery_outcome *outcomes,
-                                int64_t deadline_mono_us, struct store_error *error)
+                                int64_t oldest_deadline_mono_us, struct store_error *error)
 {
     const char *values[PARAM_COUNT];
     int lengths[PARAM_COUNT], formats[PARAM_COUNT];
@@ -512,6 +545,8 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
         lengths[i] = (int)store->params[i].len;
         formats[i] = 1;
     }
+    if (!limit_statement(store, oldest_deadline_mono_us, error))
+        return STORE_RECONNECT;
     store->durability_warning = false;
     if (!PQsendQueryPrepared(store->connection, "capture", PARAM_COUNT, values, lengths, formats,
                              0)) {
@@ -521,7 +556,7 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
     }
     PGresult *rows = NULL;
     enum store_action action =
-        store_finish(store, statement_deadline(store, deadline_mono_us), &rows, error);
+        store_finish(store, statement_deadline(store, INT64_MAX), &rows, error);
     if (action == STORE_COMMITTED)
         action = read_outcomes(rows, count, outcomes, error);
     PQclear(rows);

@@ -25,8 +25,9 @@ enum store_action {
 };
 
 struct store_error {
-    char sqlstate[6]; /* "" = none: the outcome is unknown */
-    char text[256];   /* server's primary message, never a detail (it may quote a row) */
+    char sqlstate[6];      /* "" = none: the outcome is unknown */
+    char text[256];        /* server's primary message, never a detail (it may quote a row) */
+    bool names_constraint; /* the server named the constraint that was violated */
 };
 
 struct store;
@@ -48,11 +49,14 @@ void store_disconnect(struct store *store);
  * there is none). Lets a lane notice a lost database without sending. */
 bool store_check_idle(struct store *store);
 
-/* Captures events[0..count) in one transaction; count >= 1. On STORE_COMMITTED outcomes[i] is
- * DELIVERY_CAPTURED, _ORPHAN or _DUPLICATE for each. Otherwise *error is filled. */
+/* Captures events[0..count) in one transaction; count >= 1. The server gives the statement up when
+ * statement_timeout or what is left of oldest_deadline (the events' first, monotonic µs) has
+ * passed, in steps of an eighth of statement_timeout, at least one. On STORE_COMMITTED outcomes[i]
+ * is DELIVERY_CAPTURED, _ORPHAN or _DUPLICATE for each. Otherwise *error is filled. */
 enum store_action store_capture(struct store *store, struct delivery_event *const *events,
                                 size_t count, enum delivery_outcome *outcomes,
-                                int64_t deadline_mono_us, struct store_error *error) OH_MUST_CHECK;
+                                int64_t oldest_deadline_mono_us,
+                                struct store_error *error) OH_MUST_CHECK;
 
 /* Keeps bytes that cannot be captured in quarantined_deliveries, once: the delivery's whole body,
  * or one event's bytes (`raw`). reason: static or server's words. */
@@ -72,8 +76,9 @@ enum store_action store_query(struct store *store, const char *sql, int count,
                               const char *const *values, int64_t deadline_mono_us,
                               struct pg_result **rows, struct store_error *error) OH_MUST_CHECK;
 
-/* What a SQLSTATE asks for; "" or NULL = unknown outcome. Pure. */
-enum store_action store_action_for(const char *sqlstate, const char *message);
+/* What a SQLSTATE asks for; "" or NULL = unknown outcome. names_constraint tells a violated CHECK
+ * from a missing month, which shares its state; messages are translated and tell nothing. Pure. */
+enum store_action store_action_for(const char *sqlstate, bool names_constraint);
 
 /* What a log or a page may say of the error: its text, or static words where the server's message
  * may quote a row (data errors, and whatever a trigger of the user's own raises). Pure. */

@@ -176,3 +176,12 @@ def test_the_sample_is_fine_but_for_its_certificate(directory):
 def test_options_are_the_table_of_the_docs():
     with open(os.path.join(REPOSITORY, "docs/configuration.md"), encoding="utf-8") as file:
         assert file.read().endswith(oncehook("check", "--options").stdout)
+
+
+def test_a_certificate_is_looked_at_whatever_else_is_wrong(directory):
+    """Two kinds of mistakes in one answer: the words of the file, and the files that it names."""
+    done = check(directory, "listen: {https: '127.0.0.1:8443', tls: {certificate: nowhere.pem, key: nowhere.key}}\n"
+                            "bogus: 1\n")
+    assert done.returncode == 2
+    assert "listen.tls.certificate cannot be loaded" in done.stderr and "bogus" in done.stderr, done.stderr
+    assert "listen.tls.key cannot be loaded" in done.stderr

@@ -293,6 +293,42 @@ def test_a_server_that_may_lose_commits_is_refused_unless_told(start_gateway, da
     assert "ready" not in open(refused.out_path, encoding="utf-8").read().split()
 
 
+def test_a_role_without_rights_is_not_ready(start_gateway, database):
+    gateway = start_gateway()
+    source = gateway.sources["hmac"]
+    check(gateway.deliver("hmac", source.event()), captured=1)
+    event = source.event()
+    database.sql("REVOKE INSERT ON event_keys FROM oncehook_gateway")
+    assert gateway.deliver("hmac", event).status == 503
+    process.wait_until(lambda: gateway.request("GET", "/readyz").status == 503, what="not ready")
+    process.wait_until(lambda: "may not capture" in gateway.log_text(), what="the reason in the log")
+    assert gateway.metric("oncehook_database_up") == 0
+    database.sql("GRANT INSERT ON event_keys TO oncehook_gateway")
+    process.wait_until(lambda: gateway.request("GET", "/readyz").status == 200, what="ready again")
+    check(gateway.deliver("hmac", event), captured=1)
+
+
+def test_events_are_counted_by_their_outcome_only(start_gateway, database):
+    """A delivery that is refused counts nothing, however often it comes."""
+    gateway = start_gateway({"queue": {"age": "20s"}, "ack_deadline": "500ms", "database": {"retries": 0}})
+    _, enrollments = seed(database, 1, 1)
+    source = gateway.sources["hmac"]
+    event = source.event(enrollment_id=enrollments[0])
+    with instances_held(database) as run:
+        assert gateway.deliver("hmac", event, event).status == 503
+        run("ROLLBACK")
+
+    def outcomes():
+        return {name: gateway.metric("oncehook_events_total", source="hmac", outcome=name)
+                for name in ("captured", "duplicate", "orphan", "quarantined")}
+    process.wait_until(lambda: gateway.metric("oncehook_queue_events") == 0, what="the late end")
+    late = outcomes()
+    assert late["captured"] == late["duplicate"] == stored(database), late
+    answer = gateway.deliver("hmac", event, event).json
+    assert outcomes() == {"captured": late["captured"] + answer["captured"], "orphan": 0, "quarantined": 0,
+                          "duplicate": late["duplicate"] + answer["duplicates"]}
+
+
 # ---- the end --------------------------------------------------------------------------------------------
 
 
@@ -332,6 +368,29 @@ def test_sigterm_leaves_in_time_with_idle_and_stuck_clients(start_gateway):
     assert time.monotonic() - began < 10
     for one in [*idle, stuck]:
         one.close()
+
+
+def test_sigterm_leaves_in_time_when_postgresql_stands_still(start_gateway, database):
+    gateway = start_gateway({"database": {"connect_timeout": "60s", "lanes": 2}})
+    source = gateway.sources["hmac"]
+    check(gateway.deliver("hmac", source.event()), captured=1)
+    backends = [row[0] for row in database.sql(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'oncehook%%'")]
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        body = source.encode(*[source.event() for _ in range(20)])
+        waiting = gateway.wire(tls=True)
+        waiting.send(wire.request_bytes("POST", "/in/hmac", source.sign(body), body))
+        process.wait_until(lambda: gateway.metric("oncehook_queue_events") == 20, what="events in flight")
+        began = time.monotonic()
+        gateway.child.send_signal(signal.SIGTERM)
+        assert waiting.answer().status == 503
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 10
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
 
 
 def test_a_sigkill_loses_nothing_that_was_answered(start_gateway, database, rng):
