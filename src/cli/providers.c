@@ -84,19 +84,26 @@ int cli_providers(int argc, char **argv)
     struct oh_catalog *catalog;
     struct oh_error err = {0};
     cli_read_options(options,
-                     "List the providers it knows, or all that is known of NAME. `provider: hmac` "
-                     "needs no entry here: its recipe stands in the source.",
+                     "List the providers it knows, or all that is known of NAME. The recipe of "
+                     "`provider: hmac` stands in the source; it is shown as it usually is.",
                      argc, argv);
     if (oh_catalog_new(&catalog, &err)) {
         fprintf(stderr, "oncehook: %s\n", err.text);
         return CLI_USAGE;
     }
+    const struct oh_hmac_options usual = {.header = "X-Signature", .event_id = "/id"};
+    const struct oh_recipe *hmac;
+    struct oh_recipe_info info;
     json_t *list = json_array();
     for (size_t i = 0; i < oh_catalog_count(catalog); i++) {
-        struct oh_recipe_info info;
         oh_recipe_describe(oh_catalog_at(catalog, i), &info);
         if (!name || strcmp(name, info.provider) == 0)
             json_array_append_new(list, info_as_json(&info));
+    }
+    if ((!name || strcmp(name, "hmac") == 0) &&
+        oh_catalog_add_hmac(catalog, &usual, &hmac, &err) == OH_OK) {
+        oh_recipe_describe(hmac, &info);
+        json_array_append_new(list, info_as_json(&info));
     }
     bool found = json_array_size(list) > 0;
     if (!found)

@@ -114,13 +114,30 @@ static struct oh_keyring *read_secrets(const struct oh_recipe *recipe, const jso
     return ring;
 }
 
+/* `provider: hmac` has its recipe in the source; a record says it in the object `hmac`, with the
+ * same options, and without one the signature is hex SHA-256 in X-Signature. */
+static const struct oh_recipe *find_recipe(struct oh_catalog *catalog, const struct record *record,
+                                           json_t *item)
+{
+    const struct oh_recipe *recipe = oh_catalog_find(catalog, record->provider, record->scheme);
+    if (recipe || strcmp(record->provider, "hmac") != 0)
+        return recipe;
+    struct oh_hmac_options options = {.header = "X-Signature"};
+    json_t *own = json_object_get(item, "hmac");
+    if (own &&
+        json_unpack(own, "{s?s, s?s, s?s, s?s !}", "header", &options.header, "algorithm",
+                    &options.algorithm, "encoding", &options.encoding, "prefix", &options.prefix))
+        return NULL;
+    return oh_catalog_add_hmac(catalog, &options, &recipe, NULL) == OH_OK ? recipe : NULL;
+}
+
 /* Judges one and prints its line; false on a mismatch. */
-static bool verify_one(const struct oh_catalog *catalog, const struct record *record,
-                       const json_t *item, bool explain)
+static bool verify_one(struct oh_catalog *catalog, const struct record *record, json_t *item,
+                       bool explain)
 {
     struct oh_verify_result result = {.because = "no recipe for this provider and scheme"};
     enum oh_verdict verdict = OH_ACCEPTED;
-    const struct oh_recipe *recipe = oh_catalog_find(catalog, record->provider, record->scheme);
+    const struct oh_recipe *recipe = find_recipe(catalog, record, item);
     struct oh_keyring *ring = recipe ? read_secrets(recipe, item) : NULL;
     if (ring)
         verdict = oh_verify(recipe, ring, &record->request, (int64_t)record->now_s * 1000,
@@ -135,8 +152,7 @@ static bool verify_one(const struct oh_catalog *catalog, const struct record *re
     return ok;
 }
 
-static int verify_all(const struct oh_catalog *catalog, const char *file, json_t *list,
-                      bool explain)
+static int verify_all(struct oh_catalog *catalog, const char *file, json_t *list, bool explain)
 {
     static struct record record;
     json_error_t where;

@@ -259,3 +259,29 @@ def test_one_provider_is_told_in_full():
     missing = oncehook("providers", "nobody", check=False)
     assert missing.returncode == 1 and "nobody" in missing.stderr
     assert oncehook("providers", "a", "b", check=False).returncode == 2
+
+
+def test_hmac_has_its_recipe_in_the_record(tmp_path):
+    """`provider: hmac` stands in the source: a record may carry the same options."""
+    import base64
+    import hashlib
+    import hmac as mac
+    body, secret = '{"id":"h1"}', "a secret of ours"
+    plain = mac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest()
+    other = base64.b64encode(mac.new(secret.encode(), body.encode(), hashlib.sha512).digest()).decode()
+    record = {"provider": "hmac", "method": "POST", "url": "https://hooks.example.com/in/own", "body": body,
+              "secret": secret, "now": 1766000000, "expect": "accept"}
+    records = [{**record, "id": "usual", "headers": {"X-Signature": plain}},
+               {**record, "id": "own", "headers": {"X-Own": "sha512=" + other},
+                "hmac": {"header": "X-Own", "algorithm": "sha512", "encoding": "base64", "prefix": "sha512="}},
+               {**record, "id": "tampered", "body": body + " ", "headers": {"X-Signature": plain}, "expect": "reject"}]
+    path = tmp_path / "hmac.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    done = oncehook("verify", path)
+    assert done.stdout == ("usual\taccept\t-\tok\nown\taccept\t-\tok\ntampered\treject\tsignature_wrong\tok\n"
+                           "3 requests, 0 mismatches\n")
+
+
+def test_providers_lists_this_release_s_recipes():
+    assert [line.split()[0] for line in oncehook("providers").stdout.splitlines()[1:]] == [
+        "github", "sendgrid", "stripe", "hmac"]
