@@ -90,15 +90,12 @@ static enum oh_status apply_in_transaction(struct session *session,
 static enum oh_status apply(struct session *session, const struct migration *migration,
                             bool dry_run)
 {
-    enum oh_status status = refuse_foreign_tables(session, migration);
-    if (status != OH_OK)
-        return status;
     if (dry_run) {
         session_say(session, "would apply %04d %s", migration->version, migration->name);
         return OH_OK;
     }
     int64_t start_us = clock_mono_us();
-    status = apply_in_transaction(session, migration);
+    enum oh_status status = apply_in_transaction(session, migration);
     if (status == OH_OK)
         session_say(session, "applied %04d %s in %lld ms", migration->version, migration->name,
                     (long long)(clock_mono_us() - start_us) / 1000);
@@ -110,6 +107,10 @@ static enum oh_status apply_missing(struct session *session, bool dry_run)
     enum oh_status status = OH_OK;
     size_t missing = 0;
 
+    /* All of them first: half a schema beside somebody else's tables helps nobody. */
+    for (size_t i = 0; i < session->migrations.count && status == OH_OK; i++)
+        if (!session_find_applied(session, session->migrations.items[i].version))
+            status = refuse_foreign_tables(session, &session->migrations.items[i]);
     for (size_t i = 0; i < session->migrations.count && status == OH_OK; i++) {
         if (session_find_applied(session, session->migrations.items[i].version))
             continue;

@@ -188,6 +188,7 @@ def test_table_it_did_not_make_is_refused_and_untouched(empty_database):
     empty_database.sql("CREATE TABLE campaign_events (mine integer)")
     done = migrate(empty_database, "up", check=False)
     assert done.returncode == 1 and "campaign_events" in done.stderr and "not made by oncehook" in done.stderr
+    assert "applied" not in done.stdout + done.stderr, "half a schema beside somebody else's tables"
     assert empty_database.sql("SELECT * FROM campaign_events") == []
 
 
