@@ -212,14 +212,14 @@ static void print_speed(struct demo *demo)
     uint64_t events = sum_of(demo, -1, DEMO_FIRST, DEMO_SENT);
     size_t count = demo->latency_count;
     qsort(demo->latencies_us, count, sizeof(demo->latencies_us[0]), compare_latencies);
+    size_t median = count / 2, slow = count ? count - 1 - count / 100 : 0;
     print_heading(demo, "Speed");
     printf("  %s%s events/s%s: %s events in %s deliveries, %.2f s\n"
            "  answers after p50 %.1f ms, p99 %.1f ms; %d connections; %ld cores, shared by\n"
            "  this client, the gateway and PostgreSQL\n",
            paint(demo, BOLD), digits((int64_t)((double)events / seconds)).text, paint(demo, PLAIN),
            digits((int64_t)events).text, digits((int64_t)count).text, seconds,
-           demo->latencies_us[count / 2] / 1e3,
-           demo->latencies_us[count ? count - 1 - count / 100 : 0] / 1e3, CLIENT_CONNECTIONS_MAX,
+           demo->latencies_us[median] / 1e3, demo->latencies_us[slow] / 1e3, CLIENT_CONNECTIONS_MAX,
            sysconf(_SC_NPROCESSORS_ONLN));
 }
 
