@@ -112,9 +112,14 @@ static enum oh_status take_lock(struct dev *dev, struct oh_error *err)
     dev->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (dev->lock_fd < 0)
         return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
+    bool is_said = false;
     for (int64_t end_us = clock_mono_us() + LOCK_TIMEOUT_MS * 1000LL;;) {
         if (flock(dev->lock_fd, LOCK_EX | LOCK_NB) == 0)
             return OH_OK;
+        if (!is_said)
+            dev_say("another one has %s; waiting up to %d s for its end", dev->directory,
+                    LOCK_TIMEOUT_MS / 1000);
+        is_said = true;
         if (clock_mono_us() >= end_us)
             return oh_fail(err, OH_INVALID, "another `oncehook dev` runs on %s", dev->directory);
         usleep(50 * 1000);
