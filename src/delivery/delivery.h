@@ -55,6 +55,8 @@ struct delivery {
     void *reply;          /* the http room's own; only its thread touches it */
     struct list link;     /* in the http thread's list of waiting deliveries */
     struct delivery *next_decided;
+    struct spool_chunk
+        *chunk; /* it comes from the spool and goes back to its drain; NULL = http's */
 };
 
 /* A delivery in `arena` (which it owns from now on) with room for nothing yet. `body` and the
