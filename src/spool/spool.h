@@ -65,6 +65,11 @@ struct spool_chunk *spool_read(struct spool *spool, size_t events_max, size_t by
  */
 void spool_finish(struct spool *spool, struct spool_chunk *chunk);
 
+/* Frees a chunk that is not decided to its end, when the drain stops: it is read again after the
+ * next spool_open(). No delivery of it may be on its way. Thread: the one that drains, or the one
+ * that joined it. */
+void spool_release(struct spool *spool, struct spool_chunk *chunk);
+
 /* Waits up to timeout_ms for something to read. Thread: the one that drains. */
 bool spool_wait(struct spool *spool, int64_t timeout_ms);
 
