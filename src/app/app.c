@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wiring. Start: metrics, lanes, http, admin, upkeep. Stop, so that nothing accepted is lost: http
+/* Wiring. Start: metrics, lanes, http, upkeep, admin. Stop, so that nothing accepted is lost: http
  * takes no more and waits for its deliveries, then the lanes end, then the threads that answered.
  */
 #include "app/app.h"
@@ -74,7 +74,7 @@ static void get_state(void *context, struct admin_state *state)
     state->gauges.queue_events = http_queued_events(app->http);
     state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
     state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
-    state->gauges.counter_drift = -1;
+    state->gauges.counter_drift = upkeep_counter_drift(app->upkeep);
     state->gauges.connections = http_connections(app->http);
 }
 
@@ -89,7 +89,7 @@ static enum oh_status start_metrics(struct app *app, struct oh_error *err)
     for (size_t i = 0; i < config->source_count; i++)
         names[i] = config->sources[i].name;
     app->metrics = metrics_new(names, (uint32_t)config->source_count,
-                               config->database.lanes + (uint32_t)config->threads);
+                               config->database.lanes + (uint32_t)config->threads + 1);
     free(names);
     return app->metrics ? OH_OK : oh_fail(err, OH_NO_MEMORY, "no memory for metrics");
 }
@@ -105,10 +105,13 @@ static enum oh_status start(struct app *app, struct oh_error *err)
     if (status == OH_OK)
         status =
             http_start(config, app->metrics, config->database.lanes, &http_hooks, &app->http, err);
+    if (status == OH_OK)
+        status = upkeep_start(
+            config,
+            metrics_shard_at(app->metrics, config->database.lanes + (uint32_t)config->threads),
+            &app->upkeep, err);
     if (status == OH_OK && config->admin.listen.host)
         status = admin_start(config, app->metrics, &app->admin_hooks, &app->admin, err);
-    if (status == OH_OK)
-        status = upkeep_start(config, &app->upkeep, err);
     return status;
 }
 

@@ -132,15 +132,13 @@ static enum oh_status run_sql(const struct demo *demo, PGconn *connection, const
 {
     char names[1024] = "{";
     const char *const values[] = {names};
-    const struct embedded_file *file = embedded_sql;
     for (size_t i = 0; i < demo->source_count; i++)
         snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s\"%s\"%s", i ? "," : "",
                  demo->names[i], i + 1 < demo->source_count ? "" : "}");
-    while (strcmp(file->name, name) != 0)
-        file++;
-    PGresult *result =
-        parameters ? PQexecParams(connection, file->text, parameters, NULL, values, NULL, NULL, 0)
-                   : PQexec(connection, file->text);
+    const char *sql = embedded_find(embedded_sql, name);
+    PGresult *result = parameters
+                           ? PQexecParams(connection, sql, parameters, NULL, values, NULL, NULL, 0)
+                           : PQexec(connection, sql);
     *out = result;
     if (parameters ? PQntuples(result) == (int)(DEMO_SOURCE_ROWS + demo->source_count)
                    : PQresultStatus(result) == PGRES_COMMAND_OK)

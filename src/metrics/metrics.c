@@ -28,6 +28,8 @@
       "Unix time at which a source's last event was captured; 0 = none since the start.")   \
     X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                            \
       "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")         \
+    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                    \
+      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")      \
     X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.") \
     X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                  \
       "Seconds from sending a batch to its known commit.")                                  \
@@ -128,6 +130,7 @@ enum { CACHE_LINE_BYTES = 64 };
 
 struct metrics_shard {
     _Alignas(CACHE_LINE_BYTES) cell deadlocks;
+    cell bound;
     struct histogram histograms[HISTOGRAM_COUNT];
     uint32_t source_count;
     struct source_cells sources[];
@@ -262,6 +265,11 @@ void metrics_count_deadlock(struct metrics_shard *shard)
     cell_add(&shard->deadlocks, 1);
 }
 
+void metrics_count_bound(struct metrics_shard *shard, uint64_t n)
+{
+    cell_add(&shard->bound, n);
+}
+
 void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s)
 {
     cell *last = &shard->sources[source].last_event;
@@ -302,6 +310,8 @@ static const cell *shard_cell(const struct metrics_shard *shard, enum metric_id 
 {
     const struct source_cells *cells = &shard->sources[source];
     switch (id) {
+    case METRIC_ORPHANS_BOUND:
+        return &shard->bound;
     case METRIC_EVENTS:
         return &cells->events[word];
     case METRIC_DELIVERIES:

@@ -68,6 +68,8 @@ void metrics_count_delivery(struct metrics_shard *shard, uint32_t source, int st
 void metrics_count_reject(struct metrics_shard *shard, uint32_t source, enum metric_reason reason);
 void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source);
 void metrics_count_deadlock(struct metrics_shard *shard);
+/* n orphans whose enrollment appeared and that are counted now. */
+void metrics_count_bound(struct metrics_shard *shard, uint64_t n);
 /* unix seconds of the last captured event of a source; kept as the greatest. */
 void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s);
 

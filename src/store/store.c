@@ -66,11 +66,12 @@ struct store {
     bool durability_warning; /* the running statement's commit was not confirmed by its standbys */
     int64_t statement_ms;    /* how long a statement may take on the server at most */
     int64_t limit_ms;        /* the session's statement_timeout now */
+    const atomic_bool *stop; /* or NULL; see store_set_patience() */
     struct param_array params[PARAM_COUNT];
 };
 
 /* A client waits this much longer than the server's own timeout before it gives a statement up. */
-enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8 };
+enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8, STOP_POLL_MS = 100 };
 
 /* ---- errors and notices ---------------------------------------------------------------------- */
 
@@ -108,10 +109,13 @@ static bool wait_socket(const struct store *store, short events, int64_t deadlin
 {
     for (;;) {
         int64_t left_us = deadline_mono_us - clock_mono_us();
-        if (left_us <= 0)
+        if (left_us <= 0 || (store->stop && atomic_load(store->stop)))
             return false;
+        int64_t wait_ms = left_us / 1000 + 1;
+        if (store->stop && wait_ms > STOP_POLL_MS)
+            wait_ms = STOP_POLL_MS;
         struct pollfd pollfd = {.fd = PQsocket(store->connection), .events = events};
-        int n = poll(&pollfd, 1, (int)(left_us / 1000) + 1);
+        int n = poll(&pollfd, 1, (int)wait_ms);
         if (n > 0)
             return true;
         if (n < 0 && errno != EINTR)
@@ -228,6 +232,12 @@ void store_free(struct store *store)
         param_free(&store->params[i]);
     free(store->url);
     free(store);
+}
+
+void store_set_patience(struct store *store, int64_t statement_ms, const atomic_bool *stop)
+{
+    store->statement_ms = statement_ms;
+    store->stop = stop;
 }
 
 bool store_is_connected(const struct store *store)

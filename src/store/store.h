@@ -11,6 +11,8 @@
 
 #include "delivery/delivery.h"
 
+#include <stdatomic.h>
+
 /* What a result asks the lane to do. The table is in store/sqlstate.c. */
 enum store_action {
     STORE_COMMITTED, /* known: committed */
@@ -37,6 +39,11 @@ struct store;
 struct store *store_new(const struct config *config, const char *url,
                         const char *name) OH_MUST_CHECK;
 void store_free(struct store *store);
+
+/* For a connection that is no lane's: a statement may take statement_ms, whatever the deliveries'
+ * deadlines are, and once *stop is set (by any thread; NULL: never) nothing is waited for any more
+ * and the connection is given up. Before store_connect(). */
+void store_set_patience(struct store *store, int64_t statement_ms, const atomic_bool *stop);
 
 /* Connects and prepares, until deadline (monotonic µs). Also the start-up checks: schema version,
  * fsync, full_page_writes, synchronous_commit, the role's rights. False: *error says why. */

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside upkeep: the chores that need more than a line. Each belongs to one thread. */
+#ifndef UPKEEP_CHORES_H
+#define UPKEEP_CHORES_H
+
+#include "metrics/metrics.h"
+#include "store/store.h"
+
+/* The sweep: where it stands. Zero it at first, and again after a lost connection: another server
+ * may count its transactions differently. sweep_forget() frees what it holds. */
+struct sweep {
+    char *seen;      /* a pg_snapshot: what was visible at the last look; NULL = no look yet */
+    char after[37];  /* the walk goes on after this enrollment; "" = from the first */
+    bool has_walked; /* a whole walk is done: from now on it only needs to be slow */
+};
+void sweep_forget(struct sweep *sweep);
+
+/* Binds what can be bound, and walks on. */
+enum store_action sweep_run(struct sweep *sweep, struct store *store, struct metrics_shard *shard,
+                            int64_t deadline_mono_us, struct store_error *error) OH_MUST_CHECK;
+
+/* The audit window: where it stands in its round. Zeroed at first. */
+struct window {
+    char after[37];    /* the last instance that was looked at; "" = a round begins */
+    int64_t drifts;    /* found in this round … */
+    char first[160];   /* … and the first of them: "TABLE ID COLUMN" */
+    int64_t said;      /* drifts of the last round that was written to the log */
+    char said_of[160]; /* … and its first */
+};
+
+/* Looks at instances for a quarter of a second, or at one that takes longer. *drifts becomes the
+ * number of a round that ended, else it stays. */
+enum store_action window_run(struct window *window, struct store *store, int64_t deadline_mono_us,
+                             int64_t *drifts, struct store_error *error) OH_MUST_CHECK;
+
+#endif
