@@ -14,6 +14,8 @@
 #include "delivery/delivery.h"
 #include "metrics/metrics.h"
 
+#include <sys/types.h>
+
 struct spool;
 
 /* Called by the spool's thread with the deliveries whose last event is decided, chained by
@@ -36,7 +38,9 @@ void spool_put(struct spool *spool, struct list *events, size_t count);
 bool spool_accepts(const struct spool *spool);
 
 struct spool_state {
-    uint64_t waiting; /* records that are not in PostgreSQL yet */
+    uint64_t waiting;           /* records that are not in PostgreSQL yet */
+    uint64_t last_acknowledged; /* number */
+    uint64_t segments;
     uint64_t bytes;   /* on disk */
     uint64_t lost;    /* records that were acknowledged and cannot be read, since the first start */
     int64_t oldest_s; /* age of the oldest record; 0 = none */
@@ -72,6 +76,17 @@ void spool_release(struct spool *spool, struct spool_chunk *chunk);
 
 /* Waits up to timeout_ms for something to read. Thread: the one that drains. */
 bool spool_wait(struct spool *spool, int64_t timeout_ms);
+
+/* A spool that nobody owns, or somebody else: reads where it stands and changes nothing on disk.
+ * *owner: the process that owns it, 0 = none. spool_get_state(), spool_read(), spool_release() and
+ * spool_close() work; losses are not written down. Errors: as spool_open(). */
+enum oh_status spool_look(const struct config *config, struct spool **out, pid_t *owner,
+                          struct oh_error *err) OH_MUST_CHECK;
+
+/* Calls `each` for every range of lost records since the first start. `words`: reason, segment and
+ * time. */
+typedef void spool_on_loss(void *context, uint64_t first, uint64_t last, const char *words);
+void spool_each_loss(const struct spool *spool, spool_on_loss *each, void *context);
 
 /* Writes what was handed over, ends the thread, gives the directory back. No drain may be running.
  */

@@ -24,7 +24,7 @@ static bool contains_nocase(struct oh_slice text, const char *word)
     return false;
 }
 
-static bool names_credential(struct oh_slice name)
+bool store_names_credential(struct oh_slice name)
 {
     for (size_t i = 0; i < sizeof(credential_words) / sizeof(credential_words[0]); i++)
         if (contains_nocase(name, credential_words[i]))
@@ -73,7 +73,7 @@ static char *format_headers(const struct oh_request *request)
             values = json_array();
             json_object_set_new(object, json_string_value(name), values);
         }
-        json_array_append_new(values, names_credential(header->name)
+        json_array_append_new(values, store_names_credential(header->name)
                                           ? json_string("****")
                                           : json_of_slice(header->value));
         json_decref(name);
@@ -89,9 +89,7 @@ static void put_printable(FILE *out, const char *from, const char *to)
         fputc(*from > 0x20 && *from < 0x7f ? *from : '?', out);
 }
 
-/* The URL with **** for user info and for the values of query parameters that name a credential.
- * malloc'ed, NULL when memory is gone. */
-static char *format_url(struct oh_slice url)
+char *store_mask_url(struct oh_slice url)
 {
     char *text = NULL;
     size_t size = 0;
@@ -116,7 +114,7 @@ static char *format_url(struct oh_slice url)
     for (at = head_end; at < end;) {
         const char *amp = memchr(at, '&', (size_t)(end - at)), *stop = amp ? amp + 1 : end;
         const char *equals = memchr(at, '=', (size_t)(stop - at));
-        if (equals && names_credential(slice_of(at, (size_t)(equals - at)))) {
+        if (equals && store_names_credential(slice_of(at, (size_t)(equals - at)))) {
             put_printable(out, at, equals + 1);
             fputs(amp ? "****&" : "****", out);
         } else {
@@ -148,7 +146,7 @@ enum store_action store_quarantine(struct store *store, const struct delivery *d
     SHA256((const unsigned char *)(raw.data ? raw.data : ""), raw.len, digest);
     char method[16];
     snprintf(method, sizeof(method), "%.*s", (int)request->method.len, request->method.data);
-    char *url = format_url(request->url), *headers = format_headers(request);
+    char *url = store_mask_url(request->url), *headers = format_headers(request);
     char *body = format_bytea(raw.data, raw.len), *sha256 = format_bytea(digest, sizeof(digest));
     enum store_action action = STORE_STOP_INTAKE;
     if (!url || !headers || !body || !sha256) {

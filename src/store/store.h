@@ -72,6 +72,14 @@ enum store_action store_quarantine(struct store *store, const struct delivery *d
                                    int64_t deadline_mono_us,
                                    struct store_error *error) OH_MUST_CHECK;
 
+/* True if a header or query parameter of that name holds a credential, which is kept as ****. Pure.
+ */
+bool store_names_credential(struct oh_slice name);
+
+/* The URL with **** for user info and for the values of query parameters that name a credential.
+ * malloc'ed, NULL when memory is gone. */
+char *store_mask_url(struct oh_slice url) OH_MUST_CHECK;
+
 /* Has the months made: this one and `ahead` more. */
 enum store_action store_make_months(struct store *store, int ahead, int64_t deadline_mono_us,
                                     struct store_error *error) OH_MUST_CHECK;
