@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "metrics/metrics.h"
+#include "spool/spool.h"
 
 struct admin;
 
@@ -17,6 +18,7 @@ struct admin_state {
     const char *not_ready; /* static name of the part that is not well; NULL if ready */
     uint32_t lanes_total, lanes_connected, lanes_idle, lanes_waiting;
     char database_problem[256]; /* "" = none; shown on /health, so never with a secret */
+    struct spool_state spool;   /* outage: spool */
     struct metrics_gauges gauges;
 };
 

@@ -53,6 +53,13 @@ static enum health queue_health(const struct config *config, const struct admin_
                                                                                          : HEALTHY;
 }
 
+static enum health spool_health(const struct spool_state *spool)
+{
+    if (!spool->accepts)
+        return UNHEALTHY;
+    return spool->waiting || spool->lost ? DEGRADED : HEALTHY;
+}
+
 /* Adds `name` to `all`, with its status in front, and keeps the worst. */
 static void add_part(json_t *all, enum health *worst, const char *name, enum health health,
                      json_t *facts)
@@ -83,8 +90,13 @@ json_t *health_of_all(const struct config *config, const struct admin_state *sta
                        "limit", (int)config->queue.events, "waiting", (int)state->lanes_waiting,
                        "oldest_waiting_seconds", state->gauges.oldest_waiting_seconds));
     if (config->outage == CONFIG_OUTAGE_SPOOL)
-        add_part(all, &worst, "spool", state->gauges.spool_events ? DEGRADED : HEALTHY,
-                 json_pack("{s:I}", "events", (json_int_t)state->gauges.spool_events));
+        add_part(all, &worst, "spool", spool_health(&state->spool),
+                 json_pack("{s:b, s:s*, s:I, s:I, s:I, s:I}", "accepts", state->spool.accepts,
+                           "problem", state->spool.problem[0] ? state->spool.problem : NULL,
+                           "events", (json_int_t)state->spool.waiting, "bytes",
+                           (json_int_t)state->spool.bytes, "oldest_seconds",
+                           (json_int_t)state->spool.oldest_s, "lost",
+                           (json_int_t)state->spool.lost));
     /* A part may be down while events are still taken (the spool): that is degraded. */
     if (worst == UNHEALTHY && state->ready)
         worst = DEGRADED;

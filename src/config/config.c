@@ -43,9 +43,6 @@ static void check_bounds(struct loader *loader)
     if (config->retention.ledger_s < config->retention.events_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "retention.events"),
                        "retention.ledger is shorter than retention.events");
-    if (config->outage == CONFIG_OUTAGE_SPOOL)
-        loader_mistake(loader, line_of(loader, "outage", "outage"),
-                       "outage: spool is not in this release: use refuse");
     if (config->retention.ledger_s < config->spool.age_s)
         loader_mistake(loader, line_of(loader, "retention.ledger", "spool.age"),
                        "retention.ledger is shorter than spool.age");

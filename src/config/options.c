@@ -101,12 +101,16 @@ const struct option config_options[] = {
       "When a delivery that is still undecided is answered 503. Effective: the lesser of this and "
       "0.8 of the provider's own time budget."),
     C("outage", outage, CHOICE, "refuse", 0, 0, "refuse, spool",
-      "What happens while PostgreSQL is away: `refuse` = 503. (`spool` is not in this release.)"),
+      "What happens while PostgreSQL is away: `refuse` = 503, the provider keeps the event; "
+      "`spool` "
+      "= 202, it is kept on this node's disk and captured later."),
     C("spool.directory", spool.directory, PATH, "/var/lib/oncehook/spool", 0, 0, NULL,
-      "Where the spool lives."),
-    C("spool.bytes", spool.bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL, "Its largest size."),
+      "Where the spool lives: a directory of its own on a local disk, one gateway each."),
+    C("spool.bytes", spool.bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL,
+      "Its largest size; beyond it: 503."),
     C("spool.age", spool.age_s, DURATION_S, "30d", HOUR_S, 3650 * DAY_S, NULL,
-      "The oldest event it may hold."),
+      "An event that is older when it is drained goes to quarantine: the ledger may have forgotten "
+      "its id."),
     C("retention.events", retention.events_s, DURATION_S, "90d", DAY_S, 3650 * DAY_S, NULL,
       "How long events are kept."),
     C("retention.ledger", retention.ledger_s, DURATION_S, "180d", DAY_S, 3650 * DAY_S, NULL,

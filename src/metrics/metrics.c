@@ -13,42 +13,44 @@
 #include <string.h>
 
 /* X(id, name, kind, labels, help). The order is the page's. COUNTER_SUM is summed over shards,
- * GAUGE_MAX is the greatest of them, GAUGE_ASKED comes from struct metrics_gauges. docs/metrics.md
- * is held against this table by a test. */
-#define METRICS(X)                                                                          \
-    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                             \
-      "Events decided, by source and outcome (exclusive; a drained event counts again).")   \
-    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                      \
-      "Deliveries answered, by source and HTTP status.")                                    \
-    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                            \
-      "Deliveries refused, or verified and unreadable, by source and reason.")              \
-    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                      \
-      "Events with the fields of a recent one under a new id (best effort).")               \
-    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,            \
-      "Unix time at which a source's last event was captured; 0 = none since the start.")   \
-    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                            \
-      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")         \
-    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                    \
-      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")      \
-    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.") \
-    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                  \
-      "Seconds from sending a batch to its known commit.")                                  \
-    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                        \
-      "Seconds from a delivery's acceptance to its answer.")                                \
-    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                            \
-      "Events admitted and not yet decided.")                                               \
-    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                \
-      "Age of the oldest event that no lane has sent yet.")                                 \
-    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                            \
-      "Events in the spool, waiting for PostgreSQL.")                                       \
-    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                              \
-      "1 if events can be committed now, else 0.")                                          \
-    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                              \
-      "Open client connections of the gateway listener.")                                   \
-    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                          \
+ * GAUGE_MAX is the greatest of them, the ASKED ones come from struct metrics_gauges.
+ * docs/metrics.md is held against this table by a test. */
+#define METRICS(X)                                                                              \
+    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                                 \
+      "Events decided, by source and outcome (exclusive; a drained event counts again).")       \
+    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                          \
+      "Deliveries answered, by source and HTTP status.")                                        \
+    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                                \
+      "Deliveries refused, or verified and unreadable, by source and reason.")                  \
+    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                          \
+      "Events with the fields of a recent one under a new id (best effort).")                   \
+    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,                \
+      "Unix time at which a source's last event was captured; 0 = none since the start.")       \
+    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                                \
+      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")             \
+    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                        \
+      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")          \
+    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.")     \
+    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                      \
+      "Seconds from sending a batch to its known commit.")                                      \
+    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                            \
+      "Seconds from a delivery's acceptance to its answer.")                                    \
+    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                                \
+      "Events admitted and not yet decided.")                                                   \
+    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                    \
+      "Age of the oldest event that no lane has sent yet.")                                     \
+    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                                \
+      "Events in the spool, waiting for PostgreSQL.")                                           \
+    X(SPOOL_LOST, "oncehook_spool_lost_total", COUNTER_ASKED, PLAIN,                            \
+      "Records of the spool that were acknowledged and cannot be read, since its first start.") \
+    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                                  \
+      "1 if events can be committed now, else 0.")                                              \
+    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                                  \
+      "Open client connections of the gateway listener.")                                       \
+    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                              \
       "Counters that differ from their events, when last measured; absent until then.")
 
-enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, HISTOGRAM };
+enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
 enum metric_labels { PLAIN, BY_SOURCE, BY_OUTCOME, BY_STATUS, BY_REASON };
 
 #define X(id, name, kind, labels, help) METRIC_##id,
@@ -229,7 +231,8 @@ static void cell_add(cell *c, uint64_t n)
 void metrics_count_event(struct metrics_shard *shard, uint32_t source, enum metric_outcome outcome,
                          uint64_t n)
 {
-    cell_add(&shard->sources[source].events[outcome], n);
+    if (source < shard->source_count) /* a drained event's source may be configured no more */
+        cell_add(&shard->sources[source].events[outcome], n);
 }
 
 static enum metric_status status_place(int status)
@@ -252,12 +255,14 @@ void metrics_count_delivery(struct metrics_shard *shard, uint32_t source, int st
 
 void metrics_count_reject(struct metrics_shard *shard, uint32_t source, enum metric_reason reason)
 {
-    cell_add(&shard->sources[source].rejects[reason], 1);
+    if (source < shard->source_count)
+        cell_add(&shard->sources[source].rejects[reason], 1);
 }
 
 void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source)
 {
-    cell_add(&shard->sources[source].id_changed, 1);
+    if (source < shard->source_count)
+        cell_add(&shard->sources[source].id_changed, 1);
 }
 
 void metrics_count_deadlock(struct metrics_shard *shard)
@@ -272,6 +277,8 @@ void metrics_count_bound(struct metrics_shard *shard, uint64_t n)
 
 void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s)
 {
+    if (source >= shard->source_count)
+        return;
     cell *last = &shard->sources[source].last_event;
     if (unix_s > 0 && (uint64_t)unix_s > cell_read(last))
         atomic_store_explicit(last, (uint64_t)unix_s, memory_order_relaxed);
@@ -382,8 +389,8 @@ static void render_histogram(FILE *page, const struct metrics *metrics, enum met
     fprintf(page, "%s_count %llu\n", name, (unsigned long long)count);
 }
 
-/* The value of a gauge that is asked for; false = not to be shown. */
-static bool gauge_read(const struct metrics_gauges *gauges, enum metric_id id, double *value)
+/* The value of a metric that is asked for; false = not to be shown. */
+static bool asked_read(const struct metrics_gauges *gauges, enum metric_id id, double *value)
 {
     switch (id) {
     case METRIC_QUEUE_EVENTS:
@@ -394,6 +401,9 @@ static bool gauge_read(const struct metrics_gauges *gauges, enum metric_id id, d
         return true;
     case METRIC_SPOOL_EVENTS:
         *value = (double)gauges->spool_events;
+        return true;
+    case METRIC_SPOOL_LOST:
+        *value = (double)gauges->spool_lost;
         return true;
     case METRIC_DATABASE_UP:
         *value = gauges->database_up ? 1 : 0;
@@ -412,16 +422,17 @@ static bool gauge_read(const struct metrics_gauges *gauges, enum metric_id id, d
 static void render_metric(FILE *page, const struct metrics *metrics,
                           const struct metrics_gauges *gauges, enum metric_id id)
 {
-    static const char *const type_words[] = {"counter", "gauge", "gauge", "histogram"};
+    static const char *const type_words[] = {"counter", "gauge", "gauge", "counter", "histogram"};
     const struct metric *metric = &metric_table[id];
     double value = 0;
-    if (metric->kind == GAUGE_ASKED && !gauge_read(gauges, id, &value))
+    bool asked = metric->kind == GAUGE_ASKED || metric->kind == COUNTER_ASKED;
+    if (asked && !asked_read(gauges, id, &value))
         return;
     fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
             type_words[metric->kind]);
     if (metric->kind == HISTOGRAM)
         render_histogram(page, metrics, id);
-    else if (metric->kind == GAUGE_ASKED)
+    else if (asked)
         fprintf(page, "%s %.16g\n", metric->name, value);
     else
         render_counted(page, metrics, id);

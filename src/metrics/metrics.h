@@ -60,7 +60,8 @@ void metrics_free(struct metrics *metrics);
 /* The shard of one thread, index < shard_count; owned by `metrics`. */
 struct metrics_shard *metrics_shard_at(struct metrics *metrics, uint32_t index);
 
-/* source: the source's number. Thread: the shard's own. */
+/* source: the source's number; of one that is not configured, nothing is counted. Thread: the
+ * shard's own. */
 void metrics_count_event(struct metrics_shard *shard, uint32_t source, enum metric_outcome outcome,
                          uint64_t n);
 /* status: as a number (200 …). */
@@ -84,6 +85,7 @@ struct metrics_gauges {
     uint64_t queue_events;
     double oldest_waiting_seconds;
     uint64_t spool_events;
+    uint64_t spool_lost;   /* since the spool's first start */
     int database_up;       /* 1 or 0 */
     int64_t counter_drift; /* last measured; -1 = never measured, then not shown */
     uint64_t connections;  /* open client connections */

@@ -31,7 +31,7 @@ admin:
   token: ${CHECK_NOT_SET}
   whsec_PLANTED4711: 1
 database: {url: "postgresql://u:whsec_PLANTED4711@h/%zz"}
-outage: spool
+outage: queue
 retention: {events: 30d, ledger: 20d}
 sources:
   - {name: a, provider: stripe, secrets: [{whsec_PLANTED4711: x}, {file: nowhere}]}
@@ -53,7 +53,7 @@ MISTAKES = [
     (3, "no option is called listen.tls.certificat"), (4, "limits.connections is out of bounds"),
     (4, "limits.body_bytes must be a size"), (5, "limits stands here again; first on line 4"),
     (7, "environment variable CHECK_NOT_SET is not set"), (8, "a key that is no option"),
-    (9, "database.url"), (10, "outage: spool is not in this release"),
+    (9, "database.url"), (10, "outage is none of its choices"),
     (11, "retention.ledger is shorter than retention.events"), (11, "shorter than spool.age"),
     (13, "a text or {file: PATH}"), (13, "No such file"),
     (14, "this name already"), (14, "secret 1:"), (14, "secret 2:"),

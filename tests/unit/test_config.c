@@ -361,7 +361,6 @@ static const struct {
     {BASE "admin: {token: ''}\n", 3, "admin.token is empty"},
     {BASE "admin: {token: \"a\\0b\"}\n", 3, "a NUL in a value"},
     {BASE "outage: explode\n", 3, "outage is none of its choices (refuse, spool)"},
-    {BASE "outage: spool\n", 3, "not in this release: use refuse"},
     /* variables */
     {BASE "admin: {token: ${ONCEHOOK_NOT_SET}}\n", 3,
      "the environment variable ONCEHOOK_NOT_SET is not set"},
@@ -460,7 +459,7 @@ static void load_tells_all_mistakes_at_once_in_order(void **state)
     (void)state;
     struct loaded l;
     load_text(&l, "limits: {connections: 0}\n"
-                  "outage: spool\n"
+                  "outage: queue\n"
                   "sources:\n"
                   "  - {name: a, provider: nobody, secrets: [x]}\n"
                   "  - {name: a, provider: hmac, secrets: [], rate_limit: {burst: x}}\n"
@@ -472,7 +471,7 @@ static void load_tells_all_mistakes_at_once_in_order(void **state)
     } all[] = {{1, "limits.connections"},
                {1, "database.url is missing"},
                {1, "listen.https or"},
-               {2, "not in this release"},
+               {2, "none of its choices"},
                {4, "no such provider"},
                {5, "has this name already"},
                {5, "header is missing"},
