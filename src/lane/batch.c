@@ -183,9 +183,12 @@ static bool prepare_retry(struct batch *batch, enum store_action action, uint32_
         return store_make_months(batch->store, MONTHS_AHEAD, deadline_mono_us, &again) ==
                STORE_COMMITTED;
     case STORE_RECONNECT:
-        /* Outcome unknown: the ledger makes the second try harmless. */
+        /* Outcome unknown: the ledger makes the second try harmless. Forgotten only now: before the
+         * connection, another lane could still learn what a former primary committed. */
+        if (!store_connect(batch->store, deadline_mono_us, &again))
+            return false;
         recent_forget(batch->recent);
-        return store_connect(batch->store, deadline_mono_us, &again);
+        return true;
     default:
         return false;
     }
