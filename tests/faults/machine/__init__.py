@@ -1,0 +1,1 @@
+"""The machine that tries to break oncehook; tests/faults/run is its door."""
