@@ -126,12 +126,14 @@ static enum segment_result open_file(const char *path, int flags, struct segment
     return SEGMENT_OK;
 }
 
-/* The table is made before WAL is switched on, so that it is in the file itself. */
+/* The table is made before WAL is switched on, so that it is in the file itself. A crash meanwhile
+ * leaves a file in which nothing was acknowledged, so no journal is needed for it. */
 static enum segment_result make_table(struct segment *segment, struct oh_error *err)
 {
     char sql[320];
     sqlite3_snprintf(sizeof(sql), sql,
-                     "PRAGMA page_size=%d; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192;"
+                     "PRAGMA page_size=%d; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; "
+                     "PRAGMA journal_mode=MEMORY; "
                      "CREATE TABLE records(number INTEGER PRIMARY KEY, hash BLOB, bytes BLOB);"
                      "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0",
                      PAGE_BYTES);

@@ -32,12 +32,12 @@ static void on_decided(void *context, struct delivery *decided)
     pthread_mutex_unlock(&bed->mutex);
 }
 
-int bed_setup(void **state)
+int bed_setup_in(void **state, const char *parent)
 {
     struct bed *bed = calloc(1, sizeof(*bed));
     const char *names[] = {"shop"};
     assert(bed);
-    snprintf(bed->directory, sizeof(bed->directory), "/tmp/oncehook-spool-XXXXXX");
+    snprintf(bed->directory, sizeof(bed->directory), "%s/oncehook-spool-XXXXXX", parent);
     assert(mkdtemp(bed->directory));
     bed->source = (struct config_source){.name = "shop",
                                          .provider = "hmac",
@@ -57,6 +57,11 @@ int bed_setup(void **state)
     pthread_cond_init(&bed->decided, NULL);
     *state = bed;
     return 0;
+}
+
+int bed_setup(void **state)
+{
+    return bed_setup_in(state, "/tmp");
 }
 
 int bed_teardown(void **state)
@@ -85,7 +90,6 @@ void bed_open(struct bed *bed)
     if (status != OH_OK)
         fprintf(stderr, "%s\n", err.text);
     assert(status == OH_OK);
-    bed->last_seen = 0;
 }
 
 void bed_close(struct bed *bed)
@@ -154,7 +158,7 @@ void bed_put(struct bed *bed, unsigned first, unsigned count)
 }
 
 /* True if the record is event `number` as make_delivery() made it. */
-static bool is_as_put(const struct bed *bed, const struct delivery *delivery)
+static bool is_as_put(struct bed *bed, const struct delivery *delivery)
 {
     const struct delivery_event *item = &delivery->events[0];
     const struct oh_event *event = item->event;
@@ -167,6 +171,8 @@ static bool is_as_put(const struct bed *bed, const struct delivery *delivery)
     if (sscanf(key, "evt-%u", &number) != 1)
         return false;
     struct oh_slice raw = slice_of(payload, write_payload(number, payload));
+    if (bed->seen && number < bed->seen_max)
+        bed->seen[number] = true;
     return delivery->source == &bed->source && item->scope.data == bed->source.scope_id &&
            slice_equals(event->raw, raw) && event->type == OH_EVENT_OPENED &&
            event->channel == OH_CHANNEL_EMAIL && event->grade == OH_GRADE_ID &&

@@ -20,11 +20,13 @@ struct bed {
     pthread_cond_t decided;
     size_t spooled, undecided;
     size_t wrong; /* records that came back other than they were put */
-    uint64_t last_seen;
+    bool *seen;   /* by event number, events_max of them; may be NULL */
+    size_t seen_max;
 };
 
 /* cmocka's setup and teardown: *state is a struct bed; the directory is removed. */
 int bed_setup(void **state);
+int bed_setup_in(void **state, const char *parent); /* the directory's parent */
 int bed_teardown(void **state);
 
 void bed_open(struct bed *bed);
