@@ -1,40 +1,275 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oncehook audit: every counter recomputed from its rows, in one snapshot. Reads only, streams what
- * it finds, and locks nobody out. The statements are sql/audit_*.sql; each gives rows of (table,
- * id, column, counter, events). */
+/* oncehook audit: every counter recomputed from its rows, in one snapshot, month by month; with
+ * --repair the measured drift is subtracted, in small transactions, while traffic runs.
+ *
+ * A capture, a binding and an enrollment change a counter and its rows in one transaction, so their
+ * difference in any snapshot is the drift, and it stands still until somebody repairs it. The
+ * statements are sql/audit_*.sql: they sum up in temporary tables and read everything else; locks
+ * are taken by repair_v1() alone (docs/lock-order.md). */
 #include "cli/cli.h"
 
+#include "base/clock.h"
 #include "base/embedded.h"
 #include "base/encode.h"
 #include "base/slice.h"
 #include "cli/database.h"
 
-#include <argp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { KEY_JSON = 0x100, KEY_INSTANCE, KEY_SINCE, KEY_REPAIR, KEY_DATABASE, KEY_SCHEMA };
+enum { REPAIR_ROWS = 500, REPAIR_ATTEMPTS = 10, BAR_WIDTH = 30 };
 
-static const struct argp_option options[] = {
-    {"config", 'c', "FILE", 0, "Take database.url and database.schema from FILE", 0},
-    {"database", KEY_DATABASE, "URL", 0, "A login that may read, a libpq URI or conninfo", 0},
-    {"schema", KEY_SCHEMA, "NAME", 0, "The schema (default: the configured one, else public)", 0},
-    {"json", KEY_JSON, NULL, 0, "One JSON object instead of lines", 0},
-    {"instance", KEY_INSTANCE, "ID", 0, "Only this instance and what belongs to it", 0},
-    {"since", KEY_SINCE, "MONTH", 0,
-     "Only counters that an event received since MONTH (YYYY-MM, UTC) has touched; those are "
-     "recomputed whole",
-     0},
-    {"repair", KEY_REPAIR, NULL, 0, "(later) Subtract the drift", 0},
-    {0},
-};
-
-struct audit_options {
-    struct cli_database_options database;
+struct audit {
+    PGconn *connection;
     bool json;
     const char *instance; /* NULL = all */
-    char since[32];       /* first moment of the month, "" = from the beginning */
+    const char *since;    /* first moment of the month; NULL = from the beginning */
+    PGresult *months;     /* of this measure: from, to, bytes */
+    bool is_tty;          /* a progress bar is drawn */
+    long long drifts;     /* of the last measure */
+    long long mendable;   /* of them, what repair_v1() can take away */
 };
+
+static bool fail(const struct audit *audit)
+{
+    fprintf(stderr, "oncehook audit: database: %s", PQerrorMessage(audit->connection));
+    return false;
+}
+
+static bool run(const struct audit *audit, const char *sql)
+{
+    PGresult *result = PQexec(audit->connection, sql);
+    bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
+    PQclear(result);
+    return done || fail(audit);
+}
+
+/* Runs sql/NAME for one month (-1: the statement wants none). *out (may be NULL) is the caller's.
+ */
+static bool run_file(const struct audit *audit, const char *name, int month, PGresult **out)
+{
+    enum { TIMESTAMPTZ = 1184, UUID = 2950 };
+    static const Oid types[] = {TIMESTAMPTZ, TIMESTAMPTZ, UUID, TIMESTAMPTZ};
+    const char *const values[] = {month < 0 ? NULL : PQgetvalue(audit->months, month, 0),
+                                  month < 0 ? NULL : PQgetvalue(audit->months, month, 1),
+                                  audit->instance, audit->since};
+    PGresult *result = PQexecParams(audit->connection, embedded_find(embedded_sql, name), 4, types,
+                                    values, NULL, NULL, 0);
+    bool done = PQresultStatus(result) == PGRES_TUPLES_OK ||
+                PQresultStatus(result) == PGRES_COMMAND_OK || fail(audit);
+    if (done && out)
+        *out = result;
+    else
+        PQclear(result);
+    return done;
+}
+
+/* ---- measuring ------------------------------------------------------------------------------- */
+
+struct progress {
+    int64_t start_us;
+    long long bytes, bytes_done, rows;
+};
+
+static void draw(const struct audit *audit, const struct progress *progress, int done)
+{
+    double seconds = (double)(clock_mono_us() - progress->start_us) / 1e6 + 1e-6;
+    double share = progress->bytes ? (double)progress->bytes_done / (double)progress->bytes : 1;
+    int filled = (int)(share * BAR_WIDTH);
+    if (!audit->is_tty)
+        return;
+    fprintf(stderr, "\r\033[K[%.*s%*s] %d/%d months", filled, "##############################",
+            BAR_WIDTH - filled, "", done, PQntuples(audit->months));
+    if (progress->rows > 0)
+        fprintf(stderr, ", %lld events, %.0f/s, %.0f s left", progress->rows,
+                (double)progress->rows / seconds, seconds * (1 - share) / share);
+    fflush(stderr);
+}
+
+/* Two statements for each month that has any rows. */
+static bool measure_months(const struct audit *audit)
+{
+    struct progress progress = {.start_us = clock_mono_us()};
+    int count = PQntuples(audit->months);
+    bool ok = true;
+    for (int i = 0; i < count; i++)
+        progress.bytes += strtoll(PQgetvalue(audit->months, i, 2), NULL, 10);
+    for (int i = 0; i < count && ok; i++) {
+        PGresult *rows = NULL;
+        long long bytes = strtoll(PQgetvalue(audit->months, i, 2), NULL, 10);
+        draw(audit, &progress, i);
+        if (bytes == 0)
+            continue;
+        ok = run_file(audit, "audit_month.sql", i, &rows) &&
+             run_file(audit, "audit_keys.sql", i, NULL);
+        progress.rows += ok ? strtoll(PQgetvalue(rows, 0, 0), NULL, 10) : 0;
+        progress.bytes_done += bytes;
+        PQclear(rows);
+    }
+    if (audit->is_tty)
+        fputs("\r\033[K", stderr);
+    return ok;
+}
+
+/* The tables are locked against DETACH before the snapshot is taken: no month is counted that
+ * vanishes, and none vanishes between two looks. */
+static bool begin(struct audit *audit)
+{
+    static const char months[] =
+        "SELECT coalesce(b[1], '-infinity'), coalesce(b[2], 'infinity'), pg_relation_size(oid)"
+        "  FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid),"
+        "               $$FROM \\((?:MINVALUE|'([^']*)')\\) TO \\((?:MAXVALUE|'([^']*)')\\)$$) b"
+        "          FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid"
+        "         WHERE h.inhparent = 'campaign_events'::regclass) m"
+        " ORDER BY coalesce(b[1], '-infinity')::timestamptz";
+    if (!run(audit, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+                    "SET LOCAL statement_timeout = 0; SET LOCAL work_mem = '32MB';"
+                    "LOCK TABLE campaign_events IN ACCESS SHARE MODE"))
+        return false;
+    PQclear(audit->months);
+    audit->months = PQexec(audit->connection, months);
+    return PQresultStatus(audit->months) == PGRES_TUPLES_OK || fail(audit);
+}
+
+/* Fills audit_sums and audit_drift; *scope: a row of audit_scope.sql, the caller's. */
+static bool measure(struct audit *audit, PGresult **scope)
+{
+    if (!run(audit, "TRUNCATE pg_temp.audit_sums, pg_temp.audit_drift RESTART IDENTITY") ||
+        !begin(audit) || !measure_months(audit) ||
+        !run_file(audit, "audit_instances.sql", -1, NULL) ||
+        !run_file(audit, "audit_enrollments.sql", -1, NULL) ||
+        !run_file(audit, "audit_scope.sql", -1, scope))
+        return false;
+    audit->drifts = strtoll(PQgetvalue(*scope, 0, 3), NULL, 10);
+    audit->mendable = strtoll(PQgetvalue(*scope, 0, 4), NULL, 10);
+    return run(audit, "COMMIT");
+}
+
+/* ---- reporting ------------------------------------------------------------------------------- */
+
+static void print_drift(const struct audit *audit, const PGresult *row, bool is_first)
+{
+    const char *table = PQgetvalue(row, 0, 0), *id = PQgetvalue(row, 0, 1);
+    const char *column = PQgetvalue(row, 0, 2);
+    const char *counter = PQgetisnull(row, 0, 3) ? "null" : PQgetvalue(row, 0, 3);
+    const char *events = PQgetvalue(row, 0, 4);
+    bool is_time = strcmp(column, "last_event_at") == 0;
+
+    if (!audit->json)
+        printf("%s %s %s counter=%s events=%s\n", table, id, column, counter, events);
+    else { /* names, UUIDs, integers and times: nothing here needs escaping */
+        const char *quote = is_time ? "\"" : "", *null = PQgetisnull(row, 0, 3) ? "" : quote;
+        printf("%s{\"table\":\"%s\",\"id\":\"%s\",\"column\":\"%s\",\"counter\":%s%s%s,"
+               "\"events\":%s%s%s}",
+               is_first ? "" : ",", table, id, column, null, counter, null, quote, events, quote);
+    }
+}
+
+/* Prints what the last measure found, as it comes. */
+static bool print_drifts(const struct audit *audit)
+{
+    bool ok = true, is_first = true;
+    if (!PQsendQuery(audit->connection, "SELECT table_name, id, column_name, counter, events "
+                                        "FROM pg_temp.audit_drift "
+                                        "ORDER BY table_name = 'campaign_events', number"))
+        return fail(audit);
+    PQsetSingleRowMode(audit->connection);
+    for (PGresult *row; (row = PQgetResult(audit->connection)) != NULL; PQclear(row)) {
+        if (PQresultStatus(row) == PGRES_SINGLE_TUPLE) {
+            print_drift(audit, row, is_first);
+            is_first = false;
+        } else if (PQresultStatus(row) != PGRES_TUPLES_OK)
+            ok = fail(audit);
+    }
+    return ok;
+}
+
+static bool report(struct audit *audit)
+{
+    PGresult *scope = NULL;
+    bool ok = measure(audit, &scope);
+    if (ok && audit->json)
+        printf("{\"drift\":[");
+    ok = ok && print_drifts(audit);
+    if (ok && audit->json)
+        printf("],\"drifts\":%lld,\"instances\":%s,\"enrollments\":%s,\"events\":%s", audit->drifts,
+               PQgetvalue(scope, 0, 0), PQgetvalue(scope, 0, 1), PQgetvalue(scope, 0, 2));
+    else if (ok)
+        printf("%s instances, %s enrollments, %s events: %lld drifts\n", PQgetvalue(scope, 0, 0),
+               PQgetvalue(scope, 0, 1), PQgetvalue(scope, 0, 2), audit->drifts);
+    PQclear(scope);
+    return ok;
+}
+
+/* ---- repairing ------------------------------------------------------------------------------- */
+
+/* Held until the connection ends, from before the snapshot: of two repairs the second measures
+ * after the first has subtracted. Waiting would hold no snapshot, but serves nobody. */
+static bool lock_repair(const struct audit *audit)
+{
+    PGresult *row =
+        PQexec(audit->connection, "SELECT pg_try_advisory_lock(hashtext('oncehook repair'),"
+                                  " hashtext(current_schema()))");
+    bool ok = PQresultStatus(row) == PGRES_TUPLES_OK || fail(audit);
+    bool is_ours = ok && PQgetvalue(row, 0, 0)[0] == 't';
+    if (ok && !is_ours)
+        fputs("oncehook audit: another --repair is running\n", stderr);
+    PQclear(row);
+    return is_ours && run(audit, "SET lock_timeout = '5s'");
+}
+
+/* One transaction. It may be a victim of other SQL (deadlock, lock_timeout, serialization): then it
+ * has done nothing, and is tried again. Anything else ends the repair: what was committed is not
+ * measured again as drift. */
+static bool repair_rows(const struct audit *audit, long long first)
+{
+    char number[24];
+    snprintf(number, sizeof(number), "%lld", first);
+    const char *const values[] = {number};
+    for (int attempt = 1;; attempt++) {
+        PGresult *result = PQexecParams(
+            audit->connection,
+            "SELECT repair_v1(array_agg(column_name), array_agg(id), array_agg(drift), "
+            "array_agg(at)) FROM pg_temp.audit_drift WHERE is_mendable AND number >= $1::integer "
+            "AND number < $1::integer + 500",
+            1, NULL, values, NULL, NULL, 0);
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        bool again = state && attempt < REPAIR_ATTEMPTS &&
+                     (strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
+                      strcmp(state, "40001") == 0);
+        bool done = PQresultStatus(result) == PGRES_TUPLES_OK;
+        PQclear(result);
+        if (done || !again)
+            return done || fail(audit);
+        usleep((useconds_t)attempt * 20000);
+    }
+}
+_Static_assert(REPAIR_ROWS == 500, "stands in the statement above");
+
+/* Subtracts what was measured, and measures again: *audit says then what is left. */
+static bool repair(struct audit *audit)
+{
+    const long long drifts = audit->drifts, mendable = audit->mendable;
+    PGresult *scope = NULL;
+    for (long long first = 1; first <= drifts; first += REPAIR_ROWS)
+        if (!repair_rows(audit, first))
+            return false;
+    if (drifts > 0 && !measure(audit, &scope))
+        return false;
+    PQclear(scope);
+    if (audit->json)
+        printf(",\"repaired\":%lld,\"left\":[", mendable);
+    else
+        printf("repaired %lld, left %lld\n", mendable, audit->drifts);
+    bool ok = print_drifts(audit);
+    if (audit->json)
+        putchar(']');
+    return ok;
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static bool read_month(const char *text, char out[32])
 {
@@ -46,167 +281,61 @@ static bool read_month(const char *text, char out[32])
     return true;
 }
 
-static error_t read_option(int key, char *arg, struct argp_state *state)
-{
-    struct audit_options *audit = state->input;
-    uint8_t uuid[16];
-
-    switch (key) {
-    case 'c':
-        audit->database.config = arg;
-        return 0;
-    case KEY_DATABASE:
-        audit->database.url = arg;
-        return 0;
-    case KEY_SCHEMA:
-        audit->database.schema = arg;
-        return 0;
-    case KEY_JSON:
-        audit->json = true;
-        return 0;
-    case KEY_INSTANCE:
-        if (!uuid_parse(slice_of_text(arg), uuid))
-            argp_error(state, "--instance: '%s' is not a UUID", arg);
-        audit->instance = arg;
-        return 0;
-    case KEY_SINCE:
-        if (!read_month(arg, audit->since))
-            argp_error(state, "--since: '%s' is not a month (YYYY-MM)", arg);
-        return 0;
-    case KEY_REPAIR:
-        argp_error(state, "--repair comes later");
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "'%s': no argument wanted", arg);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp parser = {
-    options,
-    read_option,
-    NULL,
-    "Recompute every counter from its events in one snapshot, and look up each event's key in the "
-    "ledger. A line for each that differs: TABLE ID COLUMN counter=… events=…; then a summary. "
-    "Exit 0 "
-    "without drift, 1 with.",
-    NULL,
-    NULL,
-    NULL,
-};
-
-static const char *find_sql(const char *name)
-{
-    const struct embedded_file *file = embedded_sql;
-    while (file->name && strcmp(file->name, name) != 0)
-        file++;
-    return file->text;
-}
-
-static bool fail(PGconn *connection)
-{
-    fprintf(stderr, "oncehook audit: database: %s", PQerrorMessage(connection));
-    return false;
-}
-
-static bool run(PGconn *connection, const char *sql)
-{
-    PGresult *result = PQexec(connection, sql);
-    bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
-    PQclear(result);
-    return done || fail(connection);
-}
-
-static bool start_query(PGconn *connection, const struct audit_options *audit, const char *file)
-{
-    const char *const values[] = {audit->instance, audit->since[0] ? audit->since : NULL};
-    return PQsendQueryParams(connection, find_sql(file), 2, NULL, values, NULL, NULL, 0) ||
-           fail(connection);
-}
-
-static void print_drift(const struct audit_options *audit, const PGresult *row, long long number)
-{
-    const char *table = PQgetvalue(row, 0, 0), *id = PQgetvalue(row, 0, 1);
-    const char *column = PQgetvalue(row, 0, 2);
-    const char *counter = PQgetvalue(row, 0, 3), *events = PQgetvalue(row, 0, 4);
-
-    if (audit->json) /* names, UUIDs and integers: nothing here needs escaping */
-        printf("%s{\"table\":\"%s\",\"id\":\"%s\",\"column\":\"%s\",\"counter\":%s,\"events\":%s}",
-               number > 0 ? "," : "", table, id, column, counter, events);
-    else
-        printf("%s %s %s counter=%s events=%s\n", table, id, column, counter, events);
-}
-
-/* Prints the rows of one statement as they come; adds their number to *drifts. */
-static bool report_drift(PGconn *connection, const struct audit_options *audit, const char *file,
-                         long long *drifts)
-{
-    bool ok = start_query(connection, audit, file);
-    if (!ok)
-        return false;
-    PQsetSingleRowMode(connection);
-    for (PGresult *result; (result = PQgetResult(connection)) != NULL; PQclear(result)) {
-        if (PQresultStatus(result) == PGRES_SINGLE_TUPLE)
-            print_drift(audit, result, (*drifts)++);
-        else if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            ok = fail(connection);
-    }
-    return ok;
-}
-
-static bool report_scope(PGconn *connection, const struct audit_options *audit, long long drifts)
-{
-    bool ok = start_query(connection, audit, "audit_scope.sql");
-    for (PGresult *result; ok && (result = PQgetResult(connection)) != NULL; PQclear(result)) {
-        if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            ok = fail(connection);
-        else if (audit->json)
-            printf("],\"drifts\":%lld,\"instances\":%s,\"enrollments\":%s,\"events\":%s}\n", drifts,
-                   PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2));
-        else
-            printf("%s instances, %s enrollments, %s events: %lld drifts\n",
-                   PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2),
-                   drifts);
-    }
-    return ok;
-}
-
-static bool report(PGconn *connection, const struct audit_options *audit, long long *drifts)
-{
-    static const char *const files[] = {"audit_instances.sql", "audit_enrollments.sql",
-                                        "audit_keys.sql"};
-
-    if (!run(connection,
-             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"))
-        return false;
-    if (audit->json)
-        printf("{\"drift\":[");
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-        if (!report_drift(connection, audit, files[i], drifts))
-            return false;
-    return report_scope(connection, audit, *drifts) && run(connection, "COMMIT");
-}
-
 int cli_audit(int argc, char **argv)
 {
-    static char name[] = "oncehook audit";
-    struct audit_options audit = {0};
-    struct cli_database database;
-    long long drifts = 0;
-
-    argv[0] = name;
-    argp_err_exit_status = CLI_USAGE;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &audit) != 0 ||
-        !cli_database_find(&audit.database, false, &database))
+    struct cli_database_options where = {0};
+    struct audit audit = {.is_tty = isatty(STDERR_FILENO)};
+    const char *month = NULL;
+    bool is_repair = false;
+    char since[32];
+    uint8_t uuid[16];
+    const struct cli_option options[] = {
+        {"config", 'c', false, "FILE", "Take database.url and database.schema from FILE",
+         &where.config, NULL},
+        {"database", 0, false, "URL", "The gateway's login, a libpq URI or conninfo", &where.url,
+         NULL},
+        {"schema", 0, false, "NAME", "The schema (default: the configured one, else public)",
+         &where.schema, NULL},
+        {"json", 0, false, NULL, "One JSON object instead of lines", NULL, &audit.json},
+        {"instance", 0, false, "ID", "Only this instance and what belongs to it", &audit.instance,
+         NULL},
+        {"since", 0, false, "MONTH",
+         "Only counters that an event received since MONTH (YYYY-MM, UTC) has touched; those are "
+         "recomputed whole",
+         &month, NULL},
+        {"repair", 0, false, NULL,
+         "Subtract the measured drift, put missing keys back, and measure again", NULL, &is_repair},
+        {0},
+    };
+    cli_read_options(options,
+                     "Recompute every counter from its events in one snapshot, and look up each "
+                     "event's key in the ledger. A line for each that differs: TABLE ID COLUMN "
+                     "counter=… events=…; then a summary. Exit 0 without drift (--repair: when "
+                     "none is left), 1 with.",
+                     argc, argv);
+    if (audit.instance && !uuid_parse(slice_of_text(audit.instance), uuid)) {
+        fprintf(stderr, "oncehook audit: --instance: '%s' is not a UUID\n", audit.instance);
         return CLI_USAGE;
+    }
+    if (month && !read_month(month, since)) {
+        fprintf(stderr, "oncehook audit: --since: '%s' is not a month (YYYY-MM)\n", month);
+        return CLI_USAGE;
+    }
+    audit.since = month ? since : NULL;
 
-    PGconn *connection = cli_database_connect(&database, name);
-    bool ok = connection && report(connection, &audit, &drifts);
-    PQfinish(connection);
+    struct cli_database database;
+    if (!cli_database_find(&where, false, &database))
+        return CLI_USAGE;
+    audit.connection = cli_database_connect(&database, "oncehook audit");
+    bool ok = audit.connection && (!is_repair || lock_repair(&audit)) &&
+              run(&audit, embedded_find(embedded_sql, "audit_tables.sql")) && report(&audit) &&
+              (!is_repair || repair(&audit));
+    if (ok && audit.json)
+        puts("}");
+    PQclear(audit.months);
+    PQfinish(audit.connection);
     cli_database_release(&database);
     if (fflush(stdout) != 0 || !ok)
         return CLI_USAGE;
-    return drifts == 0 ? CLI_OK : CLI_NO;
+    return audit.drifts == 0 ? CLI_OK : CLI_NO;
 }

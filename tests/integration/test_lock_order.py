@@ -183,7 +183,10 @@ def check(database, counts):
 def test_two_processes_against_everything_without_a_deadlock_and_counters_right(database, rng):
     """capture_v1 as two gateways would call it, sorted in opposite orders, which no gateway does."""
     gateway = {"part": "gateway", "connections": 2, "url": database.gateway_url}
-    total = check(database, contend(database, rng, [gateway, gateway]))
+    upkeep = [{"part": part, "connections": count, "url": database.gateway_url}
+              for part, count in (("sweep", 2), ("sweep", 1), ("repair", 1))]
+    total = check(database, contend(database, rng, [gateway, gateway, *upkeep]))
+    assert total["bound"] > 0 and total["repaired"] > 0
     # What the letters said is what is there.
     assert total["c"] + total["o"] == database.value("SELECT count(*) FROM campaign_events")
     assert 0 < database.value("SELECT count(*) FROM quarantined_deliveries") <= 5
@@ -195,8 +198,9 @@ def test_two_gateways_against_everything_without_a_deadlock_and_counters_right(d
     gateways = [start_gateway(sources=sources) for _ in range(2)]
     total = check(database, contend(database, rng, [
         {"part": "deliver", "connections": 4, "port": one.http_port, "secret": "the-secret-of-both"}
-        for one in gateways]))
+        for one in gateways] + [{"part": "repair", "connections": 1, "url": database.gateway_url}]))
     # A 503 may have been committed in part, and is then a duplicate at the retry; a 200 is there.
     assert total["c"] + total["o"] <= database.value("SELECT count(*) FROM campaign_events")
     for one in gateways:
         assert one.metric("oncehook_deadlocks_total") == 0
+    assert sum(one.metric("oncehook_orphans_bound_total") for one in gateways) > 0

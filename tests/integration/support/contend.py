@@ -41,6 +41,7 @@ class Part:
         self.job, self.url, self.n = job, job["url"], collections.Counter()
         self.rng = random.Random(f"{job['seed']}:{job['part']}:{job['process']}:{number}")
         self.number, self.pending, self.error = number, None, None
+        self.seen = self.after = None
 
     def run(self):
         try:
@@ -123,6 +124,41 @@ class Part:
         assert said["captured"] + said["duplicates"] == len(events), said
         return {"transactions": 1, "c": said["captured"] - said["orphans"], "o": said["orphans"],
                 "d": said["duplicates"]}
+
+    # ---- upkeep ----
+
+    def sweep(self, cursor):
+        """A gateway's sweep, as often as it can, in small bites."""
+        cursor.execute("SELECT seen::text, after::text, enrollments::text[] FROM unbound_v1(%s, %s, 200, 100)",
+                       (self.seen, self.after))
+        seen, after, found = cursor.fetchone()
+        cursor.connection.commit()
+        bound = 0
+        if found:
+            self.rng.shuffle(found)
+            cursor.execute("SELECT bind_v1(%s::uuid[], 50)", (found,))
+            bound = cursor.fetchone()[0]
+            cursor.connection.commit()
+        if bound == 0:
+            self.seen, self.after = seen, after
+        return {"bound": bound}
+
+    def repair(self, cursor):
+        """A repair of many counters in any order, and of what it did: in sum, nothing."""
+        rng = self.rng
+        rows = [("total_sent", instance_id(rng.randrange(self.job["instances"])), None) for _ in range(4)]
+        rows += [(rng.choice(["total_events", "last_event_at"]), enrollment_id(rng.randrange(self.job["pool"])), None)
+                 for _ in range(20)]
+        cursor.execute("SELECT id::text, received_at FROM campaign_events ORDER BY received_at DESC LIMIT 5")
+        rows += [("provider_event_id", *row) for row in cursor.fetchall()]
+        rng.shuffle(rows)
+        names, ids, times = map(list, zip(*rows))
+        for drift in (3, -3):
+            cursor.execute("SELECT repair_v1(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])",
+                           (names, ids, [drift] * len(rows), times))
+        cursor.connection.commit()
+        time.sleep(rng.random() * 0.05)
+        return {"repaired": 1}
 
     # ---- users, by plain SQL ----
 
