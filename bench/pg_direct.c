@@ -109,7 +109,7 @@ static void *lane_run(void *context)
         int64_t sent_us = clock_mono_us();
         enum store_action action =
             store_capture(lane->store, lane->events, lane->batch, lane->outcomes,
-                          sent_us + STATEMENT_US, &lane->error);
+                          sent_us + STATEMENT_US, INT64_MAX, &lane->error);
         if (action == STORE_RETRY)
             continue; /* the batch is lost, fresh ones follow: their ids are never reused */
         if (action != STORE_COMMITTED) {

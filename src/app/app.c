@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wiring. Start: metrics, lanes, http, upkeep, admin. Stop, so that nothing accepted is lost: http
- * takes no more and waits for its deliveries, then the lanes end, then the threads that answered.
- */
+/* Wiring. Start: metrics, spool, lanes, http, drain, upkeep, admin. Stop, so that nothing accepted
+ * is lost: the drain feeds no more, http takes no more and waits for its deliveries, then the lanes
+ * end, then the spool with what they left to it, then the threads that answered. */
 #include "app/app.h"
 
 #include "admin/admin.h"
 #include "base/clock.h"
 #include "http/http.h"
-#include "lane/lane.h"
+#include "lane/drain.h"
 #include "log/log.h"
 #include "upkeep/upkeep.h"
 
@@ -22,12 +22,17 @@ enum {
     DRAIN_MS = 7000, /* for what is in flight; the rest is for the threads to end */
     LANES_MS = 1000,
     READY_POLL_MS = 50,
+    PROGRESS_MS = 200,
 };
+
+enum { SHARD_UPKEEP, SHARD_SPOOL, OWN_SHARDS };
 
 struct app {
     const struct config *config;
     struct metrics *metrics;
+    struct spool *spool; /* NULL: outage: refuse */
     struct lanes *lanes;
+    struct drain *drain; /* NULL without a spool */
     struct http *http;
     struct admin *admin;
     struct admin_hooks admin_hooks; /* the admin room keeps a pointer to them */
@@ -36,10 +41,23 @@ struct app {
 
 /* ---- what the rooms know of each other ------------------------------------------------------- */
 
+/* A batch holds deliveries of both: each goes back to where it came from. */
 static void on_decided(void *context, struct delivery *decided)
 {
     struct app *app = context;
-    http_on_decided(app->http, decided);
+    struct delivery *of_http = NULL, *of_drain = NULL;
+    while (decided) {
+        struct delivery *next = decided->next_decided, **chain = &of_http;
+        if (decided->chunk)
+            chain = &of_drain;
+        decided->next_decided = *chain;
+        *chain = decided;
+        decided = next;
+    }
+    if (of_http)
+        http_on_decided(app->http, of_http);
+    if (of_drain)
+        drain_on_decided(app->drain, of_drain);
 }
 
 static enum admission_verdict submit(void *context, struct delivery *delivery)
@@ -52,6 +70,8 @@ static bool is_ready(void *context, const char **part)
 {
     struct app *app = context;
     struct lanes_state state;
+    if (app->spool && spool_accepts(app->spool))
+        return true;
     lanes_get_state(app->lanes, &state);
     *part = "database";
     return state.connected == state.total && state.stuck == 0;
@@ -72,6 +92,11 @@ static void get_state(void *context, struct admin_state *state)
     state->lanes_waiting = lanes.waiting;
     snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
     state->gauges.queue_events = http_queued_events(app->http);
+    if (app->spool) {
+        struct spool_state spool;
+        spool_get_state(app->spool, &spool);
+        state->gauges.spool_events = spool.waiting;
+    }
     state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
     state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
     state->gauges.counter_drift = upkeep_counter_drift(app->upkeep);
@@ -89,9 +114,29 @@ static enum oh_status start_metrics(struct app *app, struct oh_error *err)
     for (size_t i = 0; i < config->source_count; i++)
         names[i] = config->sources[i].name;
     app->metrics = metrics_new(names, (uint32_t)config->source_count,
-                               config->database.lanes + (uint32_t)config->threads + 1);
+                               config->database.lanes + (uint32_t)config->threads + OWN_SHARDS);
     free(names);
     return app->metrics ? OH_OK : oh_fail(err, OH_NO_MEMORY, "no memory for metrics");
+}
+
+/* Metrics shards: lanes, http threads, these. */
+static struct metrics_shard *own_shard(const struct app *app, uint32_t number)
+{
+    return metrics_shard_at(app->metrics,
+                            app->config->database.lanes + (uint32_t)app->config->threads + number);
+}
+
+/* What brings events to PostgreSQL. */
+static enum oh_status start_lanes(struct app *app, bool has_spool, struct oh_error *err)
+{
+    const struct config *config = app->config;
+    enum oh_status status = start_metrics(app, err);
+    if (status == OH_OK && has_spool)
+        status = spool_open(config, own_shard(app, SHARD_SPOOL), on_decided, app, &app->spool, err);
+    if (status == OH_OK)
+        status =
+            lanes_start(config, app->metrics, 0, app->spool, on_decided, app, &app->lanes, err);
+    return status;
 }
 
 static enum oh_status start(struct app *app, struct oh_error *err)
@@ -99,17 +144,14 @@ static enum oh_status start(struct app *app, struct oh_error *err)
     const struct config *config = app->config;
     const struct http_hooks http_hooks = {.context = app, .submit = submit, .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
-    enum oh_status status = start_metrics(app, err);
-    if (status == OH_OK)
-        status = lanes_start(config, app->metrics, 0, on_decided, app, &app->lanes, err);
+    enum oh_status status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
     if (status == OH_OK)
         status =
             http_start(config, app->metrics, config->database.lanes, &http_hooks, &app->http, err);
+    if (status == OH_OK && app->spool)
+        status = drain_start(config, app->lanes, app->spool, &app->drain, err);
     if (status == OH_OK)
-        status = upkeep_start(
-            config,
-            metrics_shard_at(app->metrics, config->database.lanes + (uint32_t)config->threads),
-            &app->upkeep, err);
+        status = upkeep_start(config, own_shard(app, SHARD_UPKEEP), &app->upkeep, err);
     if (status == OH_OK && config->admin.listen.host)
         status = admin_start(config, app->metrics, &app->admin_hooks, &app->admin, err);
     return status;
@@ -132,8 +174,12 @@ static void stop(struct app *app)
     signal(SIGALRM, leave_now);
     alarm(LEAVE_S);
 
+    drain_stop(app->drain);
     http_drain(app->http, clock_mono_us() + DRAIN_MS * 1000LL);
     lanes_stop(app->lanes, clock_mono_us() + LANES_MS * 1000LL);
+    drain_free(app->drain);
+    if (app->spool)
+        spool_close(app->spool);
     http_stop(app->http);
     if (app->admin)
         admin_stop(app->admin);
@@ -164,20 +210,23 @@ static void wait_for_signal(struct app *app, const sigset_t *signals)
     }
 }
 
+static void block_signals(sigset_t *signals)
+{
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, signals, NULL); /* before the first thread, so that all inherit it */
+    signal(SIGPIPE, SIG_IGN);
+}
+
 enum oh_status app_run(const struct config *config, struct oh_error *err)
 {
     /* Static: libh2o's loops cannot be destroyed and stay reachable from here until the process
      * ends. */
     static struct app app;
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals,
-                    NULL); /* before the first thread, so that all inherit it */
-    signal(SIGPIPE, SIG_IGN);
-
+    block_signals(&signals);
     app.config = config;
     enum oh_status status = start(&app, err);
     if (status != OH_OK)
@@ -192,5 +241,40 @@ enum oh_status app_run(const struct config *config, struct oh_error *err)
     wait_for_signal(&app, &signals);
     stop(&app);
     LOG_LINE(LOG_INFO, "app", "stopped", log_bool("clean", true));
+    return OH_OK;
+}
+
+enum oh_status app_drain(const struct config *config, app_on_progress *on_progress, void *context,
+                         uint64_t *left, struct oh_error *err)
+{
+    const struct timespec poll = {.tv_nsec = PROGRESS_MS * 1000000};
+    struct app app = {.config = config};
+    struct lanes_state lanes;
+    struct spool_state spool = {.waiting = 0};
+    sigset_t signals;
+    block_signals(&signals);
+    enum oh_status status = start_lanes(&app, true, err);
+    if (status == OH_OK)
+        status = drain_start(config, app.lanes, app.spool, &app.drain, err);
+    if (status != OH_OK)
+        return status;
+    bool is_over = false;
+    while (!is_over) {
+        int number = sigtimedwait(&signals, NULL, &poll);
+        spool_get_state(app.spool, &spool);
+        lanes_get_state(app.lanes, &lanes);
+        on_progress(context, spool.waiting, lanes.problem);
+        is_over = spool.waiting == 0 || number == SIGTERM || number == SIGINT;
+    }
+    signal(SIGALRM, leave_now);
+    alarm(LEAVE_S);
+    drain_stop(app.drain);
+    lanes_stop(app.lanes, clock_mono_us() + LANES_MS * 1000LL);
+    drain_free(app.drain);
+    spool_get_state(app.spool, &spool);
+    *left = spool.waiting;
+    spool_close(app.spool);
+    lanes_free(app.lanes);
+    metrics_free(app.metrics);
     return OH_OK;
 }

@@ -13,4 +13,14 @@
  * process must end. */
 enum oh_status app_run(const struct config *config, struct oh_error *err) OH_MUST_CHECK;
 
+/* Where a drain stands: records that are left, and why PostgreSQL is not used ("" = it is). */
+typedef void app_on_progress(void *context, uint64_t waiting, const char *problem);
+
+/* Brings the spool of a stopped gateway to PostgreSQL, without listening, until it is empty or
+ * SIGTERM or SIGINT comes; *left = records that are still in it. on_progress is called every 200 ms
+ * and at the end, in the calling thread. Like app_run() it blocks signals, and the process must end
+ * afterwards. Errors: those of spool_open(), OH_SYSTEM, OH_INVALID. */
+enum oh_status app_drain(const struct config *config, app_on_progress *on_progress, void *context,
+                         uint64_t *left, struct oh_error *err) OH_MUST_CHECK;
+
 #endif

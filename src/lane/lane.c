@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "lane/batch.h"
+#include "lane/keeper.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -16,8 +17,11 @@
 
 enum {
     LANES_MAX = 256,
-    IDLE_CHECK_MS = 500,    /* how soon an idle lane notices a lost connection */
-    RECONNECT_CAP_MS = 250, /* full jitter below this */
+    IDLE_CHECK_MS = 500, /* how soon an idle lane notices a lost connection */
+    ATTEND_MS = 20,      /* how often a lane without a connection looks after what waits */
+    /* A connect that takes longer than this is an outage: what waits goes to the spool while there
+       is time. Above a reconnect over TLS to another region, far below any deadline. */
+    GRACE_MS = 300,
     INTAKE_PAUSE_MS = 1000, /* after "out of disk" and the like */
 };
 
@@ -27,28 +31,39 @@ struct lane {
     pthread_t thread;
     bool has_thread;
     struct batch batch;
+    int64_t lost_mono_us; /* when the connection was lost */
 
-    pthread_mutex_t mutex; /* guards the next four */
-    pthread_cond_t filled;
-    struct list queue;
+    pthread_mutex_t mutex; /* guards what follows, up to has_ended */
+    pthread_cond_t changed;
+    struct list queue; /* new events, oldest first */
     size_t queued;
-    char problem[256]; /* why it is not connected */
+    struct list drained; /* events from the spool, behind all new ones */
+    size_t drained_count;
+    struct link link;
+    bool has_ended; /* nobody looks after the queue any more */
 
-    _Atomic int64_t oldest_mono_us; /* when the queue's head was accepted; 0 = empty queue */
-    _Atomic bool connected;
+    _Atomic int64_t oldest_mono_us;     /* when the queue's head was accepted; 0 = empty queue */
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
 };
 
 struct lanes {
     const struct config *config;
+    struct spool *spool; /* NULL = outage: refuse */
     lanes_on_decided *on_decided;
     void *context;
     struct recent *recent;
+    struct keeper *keeper;
+    atomic_bool keeper_stopping; /* the lanes have ended: no connect is waited for */
     _Atomic bool stopping;
     _Atomic int64_t stop_deadline_mono_us;
     uint32_t count;
     struct lane lanes[];
 };
+
+static enum link_state state_of(const struct lane *lane)
+{
+    return atomic_load_explicit(&lane->link.state, memory_order_relaxed);
+}
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
@@ -67,8 +82,8 @@ static uint32_t choose_lane(const struct lanes *lanes, const struct delivery_eve
 static enum admission_verdict check_lane(const struct lanes *lanes, const struct lane *lane,
                                          int64_t now_us)
 {
-    if (!atomic_load_explicit(&lane->connected, memory_order_relaxed))
-        return ADMISSION_DOWN;
+    if (state_of(lane) == LINK_DOWN)
+        return lanes->spool && spool_accepts(lanes->spool) ? ADMISSION_OK : ADMISSION_DOWN;
     int64_t oldest_us = atomic_load_explicit(&lane->oldest_mono_us, memory_order_relaxed);
     if (oldest_us && now_us - oldest_us > lanes->config->queue.age_ms * 1000)
         return ADMISSION_OLD;
@@ -85,23 +100,52 @@ static void note_oldest(struct lane *lane)
     atomic_store_explicit(&lane->oldest_mono_us, oldest_us, memory_order_relaxed);
 }
 
-static void append(struct lane *lane, struct list *items, size_t count)
+/* What cannot go to PostgreSQL: to the spool, or decided undecided. */
+static void turn_away(struct lanes *lanes, struct list *items, size_t count)
+{
+    if (count == 0)
+        return;
+    if (lanes->spool) {
+        spool_put(lanes->spool, items, count);
+        return;
+    }
+    struct delivery *decided = NULL;
+    struct list *node;
+    while ((node = list_pop_head(items))) {
+        struct delivery_event *item = LIST_ENTRY(node, struct delivery_event, link);
+        struct delivery *delivery = item->delivery;
+        if (!delivery_decide(item, DELIVERY_UNDECIDED))
+            continue;
+        delivery->next_decided = decided;
+        decided = delivery;
+    }
+    if (decided)
+        lanes->on_decided(lanes->context, decided);
+}
+
+/* Whether the lane is down is decided together with the append, so that nothing is left in a queue
+ * that nobody looks after. False: it is down, `items` are still the caller's. */
+static bool append(struct lane *lane, struct list *items, size_t count)
 {
     pthread_mutex_lock(&lane->mutex);
+    bool is_taken = state_of(lane) != LINK_DOWN && !lane->has_ended;
     bool was_empty = list_is_empty(&lane->queue);
-    list_splice_tail(&lane->queue, items);
-    lane->queued += count;
-    if (was_empty)
-        note_oldest(lane);
+    if (is_taken) {
+        list_splice_tail(&lane->queue, items);
+        lane->queued += count;
+        if (was_empty)
+            note_oldest(lane);
+    }
     pthread_mutex_unlock(&lane->mutex);
-    if (was_empty)
-        pthread_cond_signal(&lane->filled);
+    if (is_taken && was_empty)
+        pthread_cond_signal(&lane->changed);
+    return is_taken;
 }
 
 enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delivery)
 {
-    struct list parts[LANES_MAX];
-    size_t counts[LANES_MAX] = {0};
+    struct list parts[LANES_MAX], rest;
+    size_t counts[LANES_MAX] = {0}, rest_count = 0;
     int64_t accepted_us = delivery->accepted_mono_us;
 
     if (atomic_load_explicit(&lanes->stopping, memory_order_relaxed))
@@ -122,141 +166,166 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
         if (verdict != ADMISSION_OK)
             return verdict;
     }
-    /* From the first append on the delivery may be decided and gone. */
-    for (uint32_t i = 0, count = lanes->count; i < count; i++)
-        if (counts[i])
-            append(&lanes->lanes[i], &parts[i], counts[i]);
+    /* From the first append on the delivery may be decided and gone, but for what is in `parts`. */
+    list_init(&rest);
+    for (uint32_t i = 0; i < lanes->count; i++) {
+        if (counts[i] == 0 || append(&lanes->lanes[i], &parts[i], counts[i]))
+            continue;
+        list_splice_tail(&rest, &parts[i]);
+        rest_count += counts[i];
+    }
+    turn_away(lanes, &rest, rest_count);
     return ADMISSION_OK;
 }
 
-/* Takes what waits, up to the batch's bounds; waits for the first up to timeout_ms. */
-static void gather(struct lane *lane, int64_t timeout_ms)
+bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
 {
-    const struct config *config = lane->lanes->config;
-    struct batch *batch = &lane->batch;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (timeout_ms % 1000) * 1000000;
-    until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-
-    size_t bytes = 0;
+    struct lane *lane = &lanes->lanes[choose_lane(lanes, &delivery->events[0])];
     pthread_mutex_lock(&lane->mutex);
-    while (list_is_empty(&lane->queue) &&
-           !atomic_load_explicit(&lane->lanes->stopping, memory_order_relaxed))
-        if (pthread_cond_timedwait(&lane->filled, &lane->mutex, &until) == ETIMEDOUT)
-            break;
-    while (batch->count < config->batch.events && !list_is_empty(&lane->queue)) {
-        struct delivery_event *item = LIST_ENTRY(lane->queue.next, struct delivery_event, link);
+    bool is_taken =
+        state_of(lane) == LINK_UP && lane->drained_count < LANES_DRAIN_WAITING && !lane->has_ended;
+    if (is_taken) {
+        list_push_tail(&lane->drained, &delivery->events[0].link);
+        lane->drained_count++;
+        pthread_cond_signal(&lane->changed);
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    return is_taken;
+}
+
+/* Moves events from `queue` to the batch while it has room; returns how many. */
+static size_t take(struct batch *batch, struct list *queue, size_t most, size_t *bytes)
+{
+    size_t taken = 0;
+    while (taken < most && batch->count < batch->config->batch.events && !list_is_empty(queue)) {
+        struct delivery_event *item = LIST_ENTRY(queue->next, struct delivery_event, link);
         size_t size = item->event ? item->event->raw.len : item->delivery->request.body.len;
-        if (batch->count > 0 && bytes + size > config->batch.bytes)
+        if (batch->count > 0 && *bytes + size > batch->config->batch.bytes)
             break;
         list_remove(&item->link);
-        bytes += size;
+        *bytes += size;
         batch->items[batch->count++] = item;
+        taken++;
     }
-    lane->queued -= batch->count;
-    int64_t oldest_us = 0;
-    if (!list_is_empty(&lane->queue))
-        oldest_us =
-            LIST_ENTRY(lane->queue.next, struct delivery_event, link)->delivery->accepted_mono_us;
-    atomic_store_explicit(&lane->oldest_mono_us, oldest_us, memory_order_relaxed);
+    return taken;
+}
+
+static bool has_nothing(const struct lane *lane)
+{
+    return list_is_empty(&lane->queue) && list_is_empty(&lane->drained);
+}
+
+static void wait_changed(struct lane *lane, int64_t until_mono_us)
+{
+    struct timespec until = {.tv_sec = until_mono_us / 1000000,
+                             .tv_nsec = until_mono_us % 1000000 * 1000};
+    pthread_cond_timedwait(&lane->changed, &lane->mutex, &until);
+}
+
+/* Takes what waits, up to the batch's bounds; waits a while for the first. A sixteenth is left to
+ * what comes from the spool, so that it comes to its end under any load. */
+static void gather(struct lane *lane)
+{
+    struct batch *batch = &lane->batch;
+    int64_t until_us = clock_mono_us() + IDLE_CHECK_MS * 1000;
+    size_t bytes = 0, most = batch->config->batch.events;
+    pthread_mutex_lock(&lane->mutex);
+    while (has_nothing(lane) && !atomic_load(&lane->lanes->stopping) && clock_mono_us() < until_us)
+        wait_changed(lane, until_us);
+    if (lane->drained_count > 0 && most > 1)
+        most -= most / 16 + 1;
+    lane->queued -= take(batch, &lane->queue, most, &bytes);
+    lane->drained_count -= take(batch, &lane->drained, LANES_DRAIN_BATCH, &bytes);
+    note_oldest(lane);
     pthread_mutex_unlock(&lane->mutex);
 }
 
 static void hand_back(struct lane *lane)
 {
-    struct delivery *decided = lane->batch.decided;
-    lane->batch.decided = NULL;
+    struct batch *batch = &lane->batch;
+    struct delivery *decided = batch->decided;
+    batch->decided = NULL;
     if (decided)
         lane->lanes->on_decided(lane->lanes->context, decided);
+    if (batch->again_count > 0) {
+        pthread_mutex_lock(&lane->mutex);
+        list_splice_tail(&lane->queue, &batch->again);
+        lane->queued += batch->again_count;
+        note_oldest(lane);
+        pthread_mutex_unlock(&lane->mutex);
+        batch->again_count = 0;
+    }
+    size_t count = batch->turned_away_count;
+    batch->turned_away_count = 0;
+    turn_away(lane->lanes, &batch->turned_away, count);
 }
 
-/* ---- connection ------------------------------------------------------------------------------ */
+/* ---- without a connection -------------------------------------------------------------------- */
 
-static void set_problem(struct lane *lane, const char *text)
-{
-    pthread_mutex_lock(&lane->mutex);
-    snprintf(lane->problem, sizeof(lane->problem), "%s", text);
-    pthread_mutex_unlock(&lane->mutex);
-}
-
-/* While the lane is away: what waits is decided undecided as soon as its deadline passes (or all of
- * it, with `all`), so that memory is given back. */
-static void release_waiting(struct lane *lane, bool all)
+/* Looks after the queue of a lane that is not connected: what waits is decided as soon as its
+ * deadline passes, so that memory is given back; with `all`, everything goes to the spool, or is
+ * decided undecided. What came from the spool goes back to its drain. */
+static void release(struct lane *lane, bool all)
 {
     int64_t now_us = clock_mono_us();
-    do {
-        gather(lane, 0);
-        struct list keep;
-        list_init(&keep);
-        size_t kept = 0, gathered = lane->batch.count;
-        for (size_t i = 0; i < gathered; i++) {
-            struct delivery_event *item = lane->batch.items[i];
-            if (all || item->delivery->deadline_mono_us <= now_us) {
-                batch_decide(&lane->batch, item, DELIVERY_UNDECIDED);
-            } else {
-                list_push_tail(&keep, &item->link);
-                kept++;
-            }
-        }
-        lane->batch.count = 0;
-        hand_back(lane);
-        if (kept > 0) {
-            pthread_mutex_lock(&lane->mutex);
-            list_splice_tail(&keep, &lane->queue); /* they came first */
-            list_splice_tail(&lane->queue, &keep);
-            lane->queued += kept;
-            note_oldest(lane);
-            pthread_mutex_unlock(&lane->mutex);
-            return; /* the rest is younger */
-        }
-        if (gathered == 0)
-            return;
-    } while (true);
-}
-
-static void sleep_ms(int64_t ms)
-{
-    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
-    nanosleep(&pause, NULL);
-}
-
-static void note_connected(struct lane *lane)
-{
-    recent_forget(lane->lanes->recent); /* a failover may have lost commits */
-    set_problem(lane, "");
-    atomic_store(&lane->connected, true);
-    LOG_LINE(LOG_INFO, "lane", "connected to PostgreSQL", log_int("lane", lane->number));
-}
-
-static void note_lost(struct lane *lane, const char *why)
-{
-    if (atomic_exchange(&lane->connected, false))
-        LOG_LINE(LOG_WARNING, "lane", "connection to PostgreSQL lost",
-                 log_int("lane", lane->number), log_text("reason", why));
-    set_problem(lane, why);
-}
-
-/* One try to connect, then a pause with full jitter. */
-static void reconnect(struct lane *lane, unsigned *seed)
-{
-    const struct config *config = lane->lanes->config;
-    struct store_error error;
-    int64_t deadline_us = clock_mono_us() + config->database.connect_timeout_ms * 1000;
-    if (store_connect(lane->batch.store, deadline_us, &error)) {
-        note_connected(lane);
-        return;
+    struct list taken, *node;
+    list_init(&taken);
+    pthread_mutex_lock(&lane->mutex);
+    while (!list_is_empty(&lane->queue)) {
+        struct delivery_event *item = LIST_ENTRY(lane->queue.next, struct delivery_event, link);
+        if (!all && item->delivery->deadline_mono_us > now_us)
+            break; /* the rest is younger */
+        list_remove(&item->link);
+        list_push_tail(&taken, &item->link);
+        lane->queued--;
     }
-    char before[sizeof(lane->problem)];
-    snprintf(before, sizeof(before), "%s", lane->problem);
-    set_problem(lane, store_error_words(&error));
-    if (strcmp(before, lane->problem) != 0)
-        LOG_LINE(LOG_ERROR, "lane", "cannot use PostgreSQL", log_int("lane", lane->number),
-                 log_text("sqlstate", error.sqlstate),
-                 log_text("reason", store_error_words(&error)));
-    release_waiting(lane, false);
-    sleep_ms(rand_r(seed) % RECONNECT_CAP_MS + 1);
+    list_splice_tail(&taken, &lane->drained);
+    lane->drained_count = 0;
+    note_oldest(lane);
+    pthread_mutex_unlock(&lane->mutex);
+    while ((node = list_pop_head(&taken)))
+        batch_turn_away(&lane->batch, LIST_ENTRY(node, struct delivery_event, link), now_us);
+    hand_back(lane);
+}
+
+/* Waits a moment for the keeper; true when the lane is connected. A connect that takes long is an
+ * outage. While it is one, nothing stays in the queue that the spool could take; without a spool it
+ * stays until its deadline, since the database may be back before. */
+static bool attend(struct lane *lane)
+{
+    int64_t now_us = clock_mono_us();
+    pthread_mutex_lock(&lane->mutex);
+    if (state_of(lane) != LINK_UP && !atomic_load(&lane->lanes->stopping))
+        wait_changed(lane, now_us + ATTEND_MS * 1000);
+    if (state_of(lane) == LINK_LOST && clock_mono_us() - lane->lost_mono_us > GRACE_MS * 1000)
+        atomic_store(&lane->link.state, LINK_DOWN);
+    enum link_state state = state_of(lane);
+    pthread_mutex_unlock(&lane->mutex);
+    if (state != LINK_UP)
+        release(lane, state == LINK_DOWN && lane->lanes->spool);
+    return state == LINK_UP;
+}
+
+static void lose(struct lane *lane, enum link_state state, const char *why, int64_t pause_ms)
+{
+    store_disconnect(lane->batch.store);
+    lane->lost_mono_us = clock_mono_us();
+    LOG_LINE(LOG_WARNING, "lane", "connection to PostgreSQL lost", log_int("lane", lane->number),
+             log_text("reason", why));
+    keeper_take(lane->lanes->keeper, &lane->link, state, why, pause_ms);
+}
+
+/* Called by the batch when its connection is lost with the outcome unknown. Waits for a new one
+ * until the deadline; while a spool is there, only as long as this is no outage. */
+static bool reconnect(void *context, int64_t deadline_mono_us, const char *why)
+{
+    struct lane *lane = context;
+    lose(lane, LINK_LOST, why, 0);
+    while (!attend(lane))
+        if ((lane->lanes->spool && state_of(lane) == LINK_DOWN) ||
+            clock_mono_us() > deadline_mono_us || atomic_load(&lane->lanes->stopping))
+            return false;
+    return true;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -266,44 +335,47 @@ static bool is_time_to_stop(struct lane *lane)
     if (!atomic_load(&lane->lanes->stopping))
         return false;
     pthread_mutex_lock(&lane->mutex);
-    bool is_empty = list_is_empty(&lane->queue);
+    bool is_empty = has_nothing(lane);
     pthread_mutex_unlock(&lane->mutex);
     return is_empty || clock_mono_us() > atomic_load(&lane->lanes->stop_deadline_mono_us) ||
-           !store_is_connected(lane->batch.store);
+           state_of(lane) != LINK_UP;
+}
+
+static void run_batch(struct lane *lane)
+{
+    struct batch *batch = &lane->batch;
+    atomic_store_explicit(&lane->busy_since_mono_us, clock_mono_us(), memory_order_relaxed);
+    batch_run(batch);
+    atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
+    /* The lane's state comes first: what is handed back must not find it connected. */
+    const char *why = store_error_words(&batch->problem);
+    if (state_of(lane) == LINK_UP) {
+        if (batch->wants == BATCH_WANTS_PAUSE)
+            lose(lane, LINK_DOWN, why, INTAKE_PAUSE_MS);
+        else if (batch->wants == BATCH_WANTS_CHECKS || !store_is_connected(batch->store))
+            lose(lane, LINK_LOST, why, 0);
+    }
+    hand_back(lane);
+    if (state_of(lane) == LINK_DOWN)
+        release(lane, batch->wants == BATCH_WANTS_PAUSE);
 }
 
 static void *run_lane(void *argument)
 {
     struct lane *lane = argument;
-    struct batch *batch = &lane->batch;
-    unsigned seed = (unsigned)(clock_wall_us() ^ lane->number);
-
     while (!is_time_to_stop(lane)) {
-        if (!store_is_connected(batch->store)) {
-            reconnect(lane, &seed);
+        if (!attend(lane))
             continue;
-        }
-        gather(lane, IDLE_CHECK_MS);
-        if (batch->count == 0) {
-            if (!store_check_idle(batch->store))
-                note_lost(lane, "PostgreSQL closed the connection");
-            continue;
-        }
-        atomic_store_explicit(&lane->busy_since_mono_us, clock_mono_us(), memory_order_relaxed);
-        batch_run(batch);
-        atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
-        hand_back(lane);
-        if (!store_is_connected(batch->store))
-            note_lost(lane, store_error_words(&batch->problem));
-        else if (batch->intake_stopped) {
-            note_lost(lane, store_error_words(&batch->problem));
-            store_disconnect(batch->store);
-            release_waiting(lane, true);
-            sleep_ms(INTAKE_PAUSE_MS);
-        }
+        gather(lane);
+        if (lane->batch.count > 0)
+            run_batch(lane);
+        else if (!store_check_idle(lane->batch.store))
+            lose(lane, LINK_LOST, "PostgreSQL closed the connection", 0);
     }
-    atomic_store(&lane->connected, false);
-    release_waiting(lane, true);
+    pthread_mutex_lock(&lane->mutex);
+    lane->has_ended = true;
+    pthread_mutex_unlock(&lane->mutex);
+    release(lane, true);
     return NULL;
 }
 
@@ -312,30 +384,48 @@ static void *run_lane(void *argument)
 static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metrics, uint32_t shard)
 {
     struct lane *lane = &lanes->lanes[number];
+    struct batch *batch = &lane->batch;
     char name[24];
     pthread_condattr_t attributes;
 
     lane->lanes = lanes;
     lane->number = number;
     list_init(&lane->queue);
+    list_init(&lane->drained);
     pthread_mutex_init(&lane->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&lane->filled, &attributes);
+    pthread_cond_init(&lane->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    snprintf(lane->problem, sizeof(lane->problem), "not connected yet");
     snprintf(name, sizeof(name), "lane %u", number);
-    lane->batch.config = lanes->config;
-    lane->batch.store = store_new(lanes->config, lanes->config->database.url, name);
-    lane->batch.recent = lanes->recent;
-    lane->batch.shard = metrics_shard_at(metrics, shard);
-    lane->batch.lane = number;
-    return lane->batch.store && batch_init(&lane->batch);
+    batch->config = lanes->config;
+    batch->store = store_new(lanes->config, lanes->config->database.url, name);
+    batch->recent = lanes->recent;
+    batch->shard = metrics_shard_at(metrics, shard);
+    batch->has_spool = lanes->spool != NULL;
+    batch->reconnect = reconnect;
+    batch->context = lane;
+    batch->lane = number;
+    lane->link = (struct link){.store = batch->store,
+                               .mutex = &lane->mutex,
+                               .changed = &lane->changed,
+                               .state = LINK_DOWN,
+                               .problem = "not connected yet"};
+    if (batch->store)
+        store_set_patience(batch->store, 0, &lanes->keeper_stopping);
+    return batch->store && batch_init(batch);
+}
+
+/* A failover may have lost commits. */
+static void on_connected(void *context)
+{
+    struct lanes *lanes = context;
+    recent_forget(lanes->recent);
 }
 
 enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
-                           uint32_t first_shard, lanes_on_decided *on_decided, void *context,
-                           struct lanes **out, struct oh_error *err)
+                           uint32_t first_shard, struct spool *spool, lanes_on_decided *on_decided,
+                           void *context, struct lanes **out, struct oh_error *err)
 {
     uint32_t count = config->database.lanes;
     if (count == 0 || count > LANES_MAX)
@@ -344,6 +434,7 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
     if (!lanes)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the lanes");
     lanes->config = config;
+    lanes->spool = spool;
     lanes->on_decided = on_decided;
     lanes->context = context;
     lanes->recent = recent_new();
@@ -352,6 +443,11 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
         lanes->count = i + 1;
         if (!lane_init(lanes, i, metrics, first_shard + i))
             status = OH_NO_MEMORY;
+    }
+    if (status == OH_OK) {
+        lanes->keeper = keeper_start(config, &lanes->lanes[0].link, sizeof(lanes->lanes[0]), count,
+                                     on_connected, lanes);
+        status = lanes->keeper ? OH_OK : OH_SYSTEM;
     }
     for (uint32_t i = 0; status == OH_OK && i < count; i++) {
         struct lane *lane = &lanes->lanes[i];
@@ -374,7 +470,7 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
     *state = (struct lanes_state){.total = lanes->count};
     for (uint32_t i = 0; i < lanes->count; i++) {
         struct lane *lane = &lanes->lanes[i];
-        bool connected = atomic_load(&lane->connected);
+        bool connected = state_of(lane) == LINK_UP;
         int64_t oldest_us = atomic_load(&lane->oldest_mono_us);
         state->connected += connected;
         int64_t busy_since_us = atomic_load(&lane->busy_since_mono_us);
@@ -388,7 +484,7 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
         state->waiting += (uint32_t)(lane->queued / lanes->config->batch.events);
         if ((!connected || is_stuck) && !state->problem[0])
             snprintf(state->problem, sizeof(state->problem), "%s",
-                     connected ? "PostgreSQL does not answer" : lane->problem);
+                     connected ? "PostgreSQL does not answer" : lane->link.problem);
         pthread_mutex_unlock(&lane->mutex);
     }
 }
@@ -400,7 +496,7 @@ void lanes_stop(struct lanes *lanes, int64_t deadline_mono_us)
     for (uint32_t i = 0; i < lanes->count; i++) {
         struct lane *lane = &lanes->lanes[i];
         pthread_mutex_lock(&lane->mutex);
-        pthread_cond_signal(&lane->filled);
+        pthread_cond_signal(&lane->changed);
         pthread_mutex_unlock(&lane->mutex);
     }
     for (uint32_t i = 0; i < lanes->count; i++)
@@ -408,6 +504,9 @@ void lanes_stop(struct lanes *lanes, int64_t deadline_mono_us)
             pthread_join(lanes->lanes[i].thread, NULL);
             lanes->lanes[i].has_thread = false;
         }
+    atomic_store(&lanes->keeper_stopping, true);
+    keeper_stop(lanes->keeper);
+    lanes->keeper = NULL;
 }
 
 void lanes_free(struct lanes *lanes)
@@ -417,7 +516,7 @@ void lanes_free(struct lanes *lanes)
     for (uint32_t i = 0; i < lanes->count; i++) {
         store_free(lanes->lanes[i].batch.store);
         batch_free(&lanes->lanes[i].batch);
-        pthread_cond_destroy(&lanes->lanes[i].filled);
+        pthread_cond_destroy(&lanes->lanes[i].changed);
         pthread_mutex_destroy(&lanes->lanes[i].mutex);
     }
     recent_free(lanes->recent);

@@ -5,8 +5,8 @@
 #ifndef LANE_LANE_H
 #define LANE_LANE_H
 
-#include "delivery/delivery.h"
 #include "metrics/metrics.h"
+#include "spool/spool.h"
 
 struct lanes;
 
@@ -15,14 +15,24 @@ struct lanes;
 typedef void lanes_on_decided(void *context, struct delivery *decided);
 
 /* Starts config->database.lanes threads. first_shard: the metrics shard of lane 0, the others
- * follow. Everything given must outlive the lanes. */
+ * follow. spool: takes what PostgreSQL cannot while it is away; NULL = `outage: refuse`. Everything
+ * given must outlive the lanes. */
 enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
-                           uint32_t first_shard, lanes_on_decided *on_decided, void *context,
-                           struct lanes **out, struct oh_error *err) OH_MUST_CHECK;
+                           uint32_t first_shard, struct spool *spool, lanes_on_decided *on_decided,
+                           void *context, struct lanes **out, struct oh_error *err) OH_MUST_CHECK;
 
 /* Hands over a delivery with at least one event; its events go to the lanes their instances belong
- * to. ADMISSION_OLD or _DOWN: nothing was taken. Thread: any. */
+ * to, and those of a lane that is known to be down to the spool. ADMISSION_OLD or _DOWN: nothing
+ * was taken. Thread: any. */
 enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
+
+/* Hands over a delivery of one event from the spool (chunk is set). It waits behind all new events
+ * of its lane, of which at most LANES_DRAIN_WAITING do so, and a batch holds at most
+ * LANES_DRAIN_BATCH of them: a new event never waits for more than one batch that they have made
+ * that much longer. False: its lane is not connected or has enough; nothing was taken. Thread: any.
+ */
+enum { LANES_DRAIN_BATCH = 256, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
+bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
 /* What health and metrics show. */
 struct lanes_state {

@@ -1,37 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One PostgreSQL connection. The acknowledgement rule stands in store_finish(): committed is what
  * has been read to its end without an error and without a durability warning. */
-#include "store/store.h"
+#include "store/room.h"
 
 #include "base/clock.h"
 #include "base/slice.h"
-#include "schema/schema.h"
-#include "store/params.h"
 
 #include <errno.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* The parameters of capture_v1, in its order. */
-enum {
-    P_SOURCE,
-    P_PROVIDER,
-    P_ID,
-    P_SCOPE,
-    P_GRADE,
-    P_TYPE,
-    P_PROVIDER_TYPE,
-    P_CHANNEL,
-    P_ENROLLMENT,
-    P_INSTANCE,
-    P_AT,
-    P_DELIVERY,
-    P_PAYLOAD,
-    P_BYTES,
-    PARAM_COUNT
-};
 
 static const Oid param_types[PARAM_COUNT] = {
     [P_SOURCE] = OID_TEXT_ARRAY,
@@ -58,24 +36,12 @@ static const Oid element_types[PARAM_COUNT] = {
     [P_PAYLOAD] = OID_JSONB,      [P_BYTES] = OID_BYTEA,
 };
 
-struct store {
-    const struct config *config;
-    char *url;
-    char name[48]; /* application_name */
-    PGconn *connection;
-    bool durability_warning; /* the running statement's commit was not confirmed by its standbys */
-    int64_t statement_ms;    /* how long a statement may take on the server at most */
-    int64_t limit_ms;        /* the session's statement_timeout now */
-    const atomic_bool *stop; /* or NULL; see store_set_patience() */
-    struct param_array params[PARAM_COUNT];
-};
-
 /* A client waits this much longer than the server's own timeout before it gives a statement up. */
 enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8, STOP_POLL_MS = 100 };
 
 /* ---- errors and notices ---------------------------------------------------------------------- */
 
-static void set_error(struct store_error *error, const char *sqlstate, const char *text)
+void store_set_error(struct store_error *error, const char *sqlstate, const char *text)
 {
     snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", sqlstate ? sqlstate : "");
     snprintf(error->text, sizeof(error->text), "%s", text ? text : "");
@@ -87,14 +53,14 @@ static void set_error(struct store_error *error, const char *sqlstate, const cha
 static void take_result_error(const PGresult *result, struct store_error *error)
 {
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    set_error(error, PQresultErrorField(result, PG_DIAG_SQLSTATE),
-              primary ? primary : PQresultErrorMessage(result));
+    store_set_error(error, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+                    primary ? primary : PQresultErrorMessage(result));
     error->names_constraint = PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) != NULL;
 }
 
 /* A cancelled wait for a synchronous standby reports success with a warning. The function's name is
  * compared because texts are translated and any trigger may raise the same SQLSTATE. */
-static void on_notice(void *context, const PGresult *notice)
+void store_on_notice(void *context, const PGresult *notice)
 {
     struct store *store = context;
     const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
@@ -105,7 +71,7 @@ static void on_notice(void *context, const PGresult *notice)
 /* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Waits for `events` on the connection's socket; false at the deadline. */
-static bool wait_socket(const struct store *store, short events, int64_t deadline_mono_us)
+bool store_wait_socket(const struct store *store, short events, int64_t deadline_mono_us)
 {
     for (;;) {
         int64_t left_us = deadline_mono_us - clock_mono_us();
@@ -130,7 +96,7 @@ static bool flush_query(struct store *store, int64_t deadline_mono_us)
         int left = PQflush(store->connection);
         if (left <= 0)
             return true; /* an error shows on the read side */
-        if (!wait_socket(store, POLLIN | POLLOUT, deadline_mono_us))
+        if (!store_wait_socket(store, POLLIN | POLLOUT, deadline_mono_us))
             return false;
         if (!PQconsumeInput(store->connection))
             return false;
@@ -141,7 +107,7 @@ static bool flush_query(struct store *store, int64_t deadline_mono_us)
 static PGresult *next_result(struct store *store, int64_t deadline_mono_us, bool *timed_out)
 {
     while (PQisBusy(store->connection)) {
-        if (!wait_socket(store, POLLIN, deadline_mono_us)) {
+        if (!store_wait_socket(store, POLLIN, deadline_mono_us)) {
             *timed_out = true;
             return NULL;
         }
@@ -159,9 +125,9 @@ static enum store_action store_finish(struct store *store, int64_t deadline_mono
     bool failed = false, timed_out = false;
     PGresult *kept = NULL, *result;
 
-    set_error(error, "", "connection lost");
+    store_set_error(error, "", "connection lost");
     if (!flush_query(store, deadline_mono_us)) {
-        set_error(error, "", "no answer from PostgreSQL in time");
+        store_set_error(error, "", "no answer from PostgreSQL in time");
         timed_out = true;
     }
     while (!timed_out && (result = next_result(store, deadline_mono_us, &timed_out))) {
@@ -178,13 +144,13 @@ static enum store_action store_finish(struct store *store, int64_t deadline_mono
         PQclear(result);
     }
     if (timed_out)
-        set_error(error, "", "no answer from PostgreSQL in time");
+        store_set_error(error, "", "no answer from PostgreSQL in time");
 
     enum store_action action = STORE_RECONNECT;
     if (failed && !timed_out)
         action = store_action_for(error->sqlstate, error->names_constraint);
     else if (store->durability_warning)
-        set_error(error, "", "a wait for synchronous replication was cancelled");
+        store_set_error(error, "", "a wait for synchronous replication was cancelled");
     else if (!timed_out && kept && PQtransactionStatus(store->connection) == PQTRANS_IDLE)
         action = STORE_COMMITTED;
 
@@ -220,6 +186,7 @@ struct store *store_new(const struct config *config, const char *url, const char
         free(store);
         return NULL;
     }
+    store_read_hosts(store);
     return store;
 }
 
@@ -231,12 +198,16 @@ void store_free(struct store *store)
     for (int i = 0; i < PARAM_COUNT; i++)
         param_free(&store->params[i]);
     free(store->url);
+    free(store->hosts);
+    free(store->addresses);
+    free(store->ports);
     free(store);
 }
 
 void store_set_patience(struct store *store, int64_t statement_ms, const atomic_bool *stop)
 {
-    store->statement_ms = statement_ms;
+    if (statement_ms > 0)
+        store->statement_ms = statement_ms;
     store->stop = stop;
 }
 
@@ -273,75 +244,21 @@ enum store_action store_query(struct store *store, const char *sql, int count,
                               struct pg_result **rows, struct store_error *error)
 {
     if (!store->connection) {
-        set_error(error, "", "not connected");
+        store_set_error(error, "", "not connected");
         return STORE_RECONNECT;
     }
     store->durability_warning = false;
     if (!PQsendQueryParams(store->connection, sql, count, NULL, values, NULL, NULL, 0)) {
-        set_error(error, "", PQerrorMessage(store->connection));
+        store_set_error(error, "", PQerrorMessage(store->connection));
         store_disconnect(store);
         return STORE_RECONNECT;
     }
     return store_finish(store, statement_deadline(store, deadline_mono_us), rows, error);
 }
 
-/* ---- connecting ------------------------------------------------------------------------------ */
-
-static bool connect_socket(struct store *store, int64_t deadline_mono_us, struct store_error *error)
-{
-    /* What stands before dbname is a default that the URL may override. */
-    const char *const keywords[] = {"application_name", "target_session_attrs",
-                                    "keepalives_idle",  "keepalives_interval",
-                                    "keepalives_count", "tcp_user_timeout",
-                                    "client_encoding",  "dbname",
-                                    "client_encoding",  NULL};
-    const char *const values[] = {store->name, "read-write", "10",       "5",    "3",
-                                  "15000",     "UTF8",       store->url, "UTF8", NULL};
-    store->connection = PQconnectStartParams(keywords, values, 1);
-    if (!store->connection) {
-        set_error(error, "", "out of memory");
-        return false;
-    }
-    PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
-    while (PQstatus(store->connection) != CONNECTION_BAD && polling != PGRES_POLLING_OK &&
-           polling != PGRES_POLLING_FAILED) {
-        short events = polling == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!wait_socket(store, events, deadline_mono_us)) {
-            set_error(error, "", "no connection within database.connect_timeout");
-            return false;
-        }
-        polling = PQconnectPoll(store->connection);
-    }
-    if (PQstatus(store->connection) != CONNECTION_OK) {
-        set_error(error, "", PQerrorMessage(store->connection));
-        return false;
-    }
-    PQsetNoticeReceiver(store->connection, on_notice, store);
-    PQsetnonblocking(store->connection, 1);
-    return true;
-}
-
-static bool set_session(struct store *store, int64_t deadline_mono_us, struct store_error *error)
-{
-    char statement[24], lock[24], idle[24];
-    store->limit_ms = store->statement_ms;
-    snprintf(statement, sizeof(statement), "%lldms", (long long)store->statement_ms);
-    snprintf(lock, sizeof(lock), "%lldms", (long long)store->config->database.lock_timeout_ms);
-    snprintf(idle, sizeof(idle), "%lldms",
-             (long long)store->config->database.idle_in_transaction_session_timeout_ms);
-    const char *values[] = {statement, lock, idle, store->config->database.schema};
-    return store_query(store,
-                       "SELECT set_config('statement_timeout', $1, false),"
-                       " set_config('lock_timeout', $2, false),"
-                       " set_config('idle_in_transaction_session_timeout', $3, false),"
-                       " set_config('client_connection_check_interval', '10s', false),"
-                       " set_config('search_path', quote_ident($4), false)",
-                       4, values, deadline_mono_us, NULL, error) == STORE_COMMITTED;
-}
-
 /* Sets the server's statement_timeout to what is left of the deadline, in steps, so that a change,
  * which costs a round trip, is rare. */
-static bool limit_statement(struct store *store, int64_t deadline_mono_us,
+static bool limit_statement(struct store *store, int64_t deadline_mono_us, int64_t give_up_mono_us,
                             struct store_error *error)
 {
     int64_t step_ms = store->statement_ms / STATEMENT_STEPS;
@@ -353,89 +270,26 @@ static bool limit_statement(struct store *store, int64_t deadline_mono_us,
     snprintf(limit, sizeof(limit), "%lldms", (long long)(steps * step_ms));
     const char *values[] = {limit};
     if (store_query(store, "SELECT set_config('statement_timeout', $1, false)", 1, values,
-                    INT64_MAX, NULL, error) != STORE_COMMITTED)
+                    give_up_mono_us, NULL, error) != STORE_COMMITTED)
         return false;
     store->limit_ms = steps * step_ms;
     return true;
 }
 
-/* One start-up check: a value that SQL gives and why any other than the wanted one is refused. */
-static bool check_server(struct store *store, int64_t deadline_mono_us, struct store_error *error)
-{
-    static const struct {
-        const char *bad;
-        bool is_durability; /* database.unsafe_server decides */
-        const char *why;
-    } checks[] = {
-        {"off", true, "fsync is off: PostgreSQL may lose what it has committed; set fsync = on"},
-        {"off", true,
-         "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
-        {"off", true, "synchronous_commit is off: a crash loses acknowledged events; set it to on"},
-        {"t", false, "connected to a standby (in recovery), which cannot be written to"},
-        {"f", false,
-         "the gateway's role may not capture: run `oncehook migrate up` as the schema's owner"},
-    };
-    enum { CHECK_COUNT = sizeof(checks) / sizeof(checks[0]), COLUMN_VERSION = CHECK_COUNT };
-    PGresult *rows = NULL;
-    if (store_query(store,
-                    "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
-                    " current_setting('synchronous_commit'), pg_is_in_recovery(),"
-                    " (SELECT count(*) = 3 AND bool_and(has_function_privilege(p.oid, 'EXECUTE'))"
-                    "    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-                    "   WHERE n.nspname = current_schema() AND p.proname IN"
-                    "         ('capture_v1', 'quarantine_v1', 'oncehook_make_months'))"
-                    " AND has_table_privilege('campaign_events', 'INSERT')"
-                    " AND has_table_privilege('event_keys', 'INSERT')"
-                    " AND has_table_privilege('campaign_enrollments', 'UPDATE')"
-                    " AND has_table_privilege('campaign_instances', 'UPDATE'),"
-                    " (SELECT coalesce(max(version), 0) FROM schema_migrations)",
-                    0, NULL, deadline_mono_us, &rows, error) != STORE_COMMITTED) {
-        if (strcmp(error->sqlstate, "42P01") == 0)
-            set_error(error, "42P01", "the schema is missing: run `oncehook migrate up`");
-        return false;
-    }
-    int version = (int)strtol(PQgetvalue(rows, 0, COLUMN_VERSION), NULL, 10);
-    int wanted = schema_version_wanted();
-    bool good = version == wanted || version == wanted + 1;
-    if (!good) {
-        set_error(error, "F0000", "");
-        snprintf(
-            error->text, sizeof(error->text),
-            "the schema has version %d, this gateway works on %d and %d: run `oncehook migrate "
-            "up`, or the gateway that fits",
-            version, wanted, wanted + 1);
-    }
-    for (int i = 0; good && i < CHECK_COUNT; i++) {
-        if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) != 0)
-            continue;
-        if (checks[i].is_durability &&
-            store->config->database.unsafe_server == CONFIG_UNSAFE_SERVER_WARN) {
-            LOG_LINE(LOG_WARNING, "store", "an unsafe server is used, as configured",
-                     log_text("reason", checks[i].why));
-            continue;
-        }
-        set_error(error, "F0000", checks[i].why);
-        good = false;
-    }
-    PQclear(rows);
-    return good;
-}
-
-static bool prepare_capture(struct store *store, int64_t deadline_mono_us,
-                            struct store_error *error)
+bool store_prepare(struct store *store, int64_t deadline_mono_us, struct store_error *error)
 {
     static const char sql[] = "SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)";
     if (!PQsendPrepare(store->connection, "capture", sql, PARAM_COUNT, param_types)) {
-        set_error(error, "", PQerrorMessage(store->connection));
+        store_set_error(error, "", PQerrorMessage(store->connection));
         return false;
     }
     PGresult *result;
     bool timed_out = false, good = false;
     if (!flush_query(store, deadline_mono_us)) {
-        set_error(error, "", "no answer from PostgreSQL in time");
+        store_set_error(error, "", "no answer from PostgreSQL in time");
         return false;
     }
-    set_error(error, "", "connection lost");
+    store_set_error(error, "", "connection lost");
     while ((result = next_result(store, deadline_mono_us, &timed_out))) {
         good = PQresultStatus(result) == PGRES_COMMAND_OK;
         if (!good)
@@ -443,18 +297,6 @@ static bool prepare_capture(struct store *store, int64_t deadline_mono_us,
         PQclear(result);
     }
     return good && !timed_out;
-}
-
-bool store_connect(struct store *store, int64_t deadline_mono_us, struct store_error *error)
-{
-    store_disconnect(store);
-    if (connect_socket(store, deadline_mono_us, error) &&
-        set_session(store, deadline_mono_us, error) &&
-        check_server(store, deadline_mono_us, error) &&
-        prepare_capture(store, deadline_mono_us, error))
-        return true;
-    store_disconnect(store);
-    return false;
 }
 
 /* ---- capture --------------------------------------------------------------------------------- */
@@ -527,19 +369,20 @@ static enum store_action read_outcomes(const PGresult *rows, size_t count,
     }
     if (good)
         return STORE_COMMITTED;
-    set_error(error, "F0000", "capture_v1 gave an answer that this gateway does not know");
+    store_set_error(error, "F0000", "capture_v1 gave an answer that this gateway does not know");
     return STORE_OUR_FAULT;
 }
 
 enum store_action store_capture(struct store *store, struct delivery_event *const *events,
                                 size_t count, enum delivery_outcome *outcomes,
-                                int64_t oldest_deadline_mono_us, struct store_error *error)
+                                int64_t oldest_deadline_mono_us, int64_t give_up_mono_us,
+                                struct store_error *error)
 {
     const char *values[PARAM_COUNT];
     int lengths[PARAM_COUNT], formats[PARAM_COUNT];
 
     if (!store->connection) {
-        set_error(error, "", "not connected");
+        store_set_error(error, "", "not connected");
         return STORE_RECONNECT;
     }
     for (int i = 0; i < PARAM_COUNT; i++)
@@ -548,25 +391,25 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
         add_event(store->params, events[i]);
     for (int i = 0; i < PARAM_COUNT; i++) {
         if (store->params[i].failed) {
-            set_error(error, "53200", "out of memory in the gateway");
+            store_set_error(error, "53200", "out of memory in the gateway");
             return STORE_STOP_INTAKE;
         }
         values[i] = store->params[i].bytes;
         lengths[i] = (int)store->params[i].len;
         formats[i] = 1;
     }
-    if (!limit_statement(store, oldest_deadline_mono_us, error))
+    if (!limit_statement(store, oldest_deadline_mono_us, give_up_mono_us, error))
         return STORE_RECONNECT;
     store->durability_warning = false;
     if (!PQsendQueryPrepared(store->connection, "capture", PARAM_COUNT, values, lengths, formats,
                              0)) {
-        set_error(error, "", PQerrorMessage(store->connection));
+        store_set_error(error, "", PQerrorMessage(store->connection));
         store_disconnect(store);
         return STORE_RECONNECT;
     }
     PGresult *rows = NULL;
     enum store_action action =
-        store_finish(store, statement_deadline(store, INT64_MAX), &rows, error);
+        store_finish(store, statement_deadline(store, give_up_mono_us), &rows, error);
     if (action == STORE_COMMITTED)
         action = read_outcomes(rows, count, outcomes, error);
     PQclear(rows);

@@ -40,9 +40,9 @@ struct store *store_new(const struct config *config, const char *url,
                         const char *name) OH_MUST_CHECK;
 void store_free(struct store *store);
 
-/* For a connection that is no lane's: a statement may take statement_ms, whatever the deliveries'
- * deadlines are, and once *stop is set (by any thread; NULL: never) nothing is waited for any more
- * and the connection is given up. Before store_connect(). */
+/* A statement may take statement_ms, whatever the deliveries' deadlines are (0: as they are), and
+ * once *stop is set (by any thread; NULL: never) nothing is waited for any more and the connection
+ * is given up. Before store_connect(). */
 void store_set_patience(struct store *store, int64_t statement_ms, const atomic_bool *stop);
 
 /* Connects and prepares, until deadline (monotonic µs). Also the start-up checks: schema version,
@@ -58,11 +58,12 @@ bool store_check_idle(struct store *store);
 
 /* Captures events[0..count) in one transaction; count >= 1. The server gives the statement up when
  * statement_timeout or what is left of oldest_deadline (the events' first, monotonic µs) has
- * passed, in steps of an eighth of statement_timeout, at least one. On STORE_COMMITTED outcomes[i]
- * is DELIVERY_CAPTURED, _ORPHAN or _DUPLICATE for each. Otherwise *error is filled. */
+ * passed, in steps of an eighth of statement_timeout, at least one; the client does at give_up
+ * (monotonic µs), or some time after the server should have. On STORE_COMMITTED outcomes[i] is
+ * DELIVERY_CAPTURED, _ORPHAN or _DUPLICATE for each. Otherwise *error is filled. */
 enum store_action store_capture(struct store *store, struct delivery_event *const *events,
                                 size_t count, enum delivery_outcome *outcomes,
-                                int64_t oldest_deadline_mono_us,
+                                int64_t oldest_deadline_mono_us, int64_t give_up_mono_us,
                                 struct store_error *error) OH_MUST_CHECK;
 
 /* Keeps bytes that cannot be captured in quarantined_deliveries, once: the delivery's whole body,
