@@ -92,11 +92,10 @@ static void get_state(void *context, struct admin_state *state)
     state->lanes_waiting = lanes.waiting;
     snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
     state->gauges.queue_events = http_queued_events(app->http);
-    if (app->spool) {
-        struct spool_state spool;
-        spool_get_state(app->spool, &spool);
-        state->gauges.spool_events = spool.waiting;
-    }
+    if (app->spool)
+        spool_get_state(app->spool, &state->spool);
+    state->gauges.spool_events = state->spool.waiting;
+    state->gauges.spool_lost = state->spool.lost;
     state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
     state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
     state->gauges.counter_drift = upkeep_counter_drift(app->upkeep);

@@ -238,13 +238,9 @@ static bool prepare_retry(struct batch *batch, enum store_action action, uint32_
         return store_make_months(batch->store, MONTHS_AHEAD, deadline_mono_us, &again) ==
                STORE_COMMITTED;
     case STORE_RECONNECT:
-        /* Outcome unknown: the ledger makes the second try harmless. Forgotten only now: before the
-         * connection, another lane could still learn what a former primary committed. */
-        if (!store_connect(batch->store, deadline_mono_us, &again))
-            return false;
-        recent_forget(batch->recent);
-        /* Outcome unknown: the ledger makes the second try harmless. The filter has forgotten all
-         * before the new connection is used: what a former primary committed is not known here. */
+        /* Outcome unknown: the ledger makes the second try harmless. The filter forgets
+         * after the connection is made and before it is used: earlier, another lane could still
+         * learn what a former primary committed. */
         return batch->reconnect(batch->context, deadline_mono_us, store_error_words(error));
     default:
         return false;

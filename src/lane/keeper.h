@@ -34,7 +34,7 @@ struct keeper;
 typedef void keeper_on_connected(void *context);
 
 /* Starts the thread. The links are links[i * stride] bytes apart (they stand in the lanes), all in
- * LINK_DOWN, and must outlive the keeper. NULL when that fails. */
+ * LINK_LOST, and must outlive the keeper. NULL when that fails. */
 struct keeper *keeper_start(const struct config *config, struct link *first, size_t stride,
                             uint32_t count, keeper_on_connected *on_connected,
                             void *context) OH_MUST_CHECK;

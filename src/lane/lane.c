@@ -390,6 +390,7 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
 
     lane->lanes = lanes;
     lane->number = number;
+    lane->lost_mono_us = clock_mono_us();
     list_init(&lane->queue);
     list_init(&lane->drained);
     pthread_mutex_init(&lane->mutex, NULL);
@@ -409,7 +410,7 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
     lane->link = (struct link){.store = batch->store,
                                .mutex = &lane->mutex,
                                .changed = &lane->changed,
-                               .state = LINK_DOWN,
+                               .state = LINK_LOST, /* the first try is on its way */
                                .problem = "not connected yet"};
     if (batch->store)
         store_set_patience(batch->store, 0, &lanes->keeper_stopping);
