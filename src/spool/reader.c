@@ -147,7 +147,7 @@ static bool dress(struct spool *spool, struct owned_chunk *owned, const struct r
         return true;
     delivery->request.method = SLICE_LITERAL("POST");
     delivery->request.body = item->event->raw;
-    if (age_us / 1000000 > spool->config->spool.age_s) {
+    if (!spool->only_looks && age_us / 1000000 > spool->config->spool.age_s) {
         /* The ledger may have forgotten its id by now. */
         item->event = NULL;
         delivery->unreadable = "older than spool.age";

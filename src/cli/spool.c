@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* oncehook spool: what lies in the spool of this node, out of it as JSON lines, or into PostgreSQL
+ * without a gateway. */
+#include "base/encode.h"
+#include "base/slice.h"
+#include "cli/cli.h"
+#include "spool/spool.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHUNK_EVENTS = 1000, CHUNK_BYTES = 8 * 1024 * 1024, WAIT_MS = 100, MIB = 1024 * 1024 };
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+static void print_loss(void *context, uint64_t first, uint64_t last, const char *words)
+{
+    (void)context;
+    printf("  %" PRIu64 "..%" PRIu64 " %s\n", first, last, words);
+}
+
+static void add_loss(void *context, uint64_t first, uint64_t last, const char *words)
+{
+    json_array_append_new(context, json_pack("{s:I, s:I, s:s}", "first", (json_int_t)first, "last",
+                                             (json_int_t)last, "what", words));
+}
+
+static void print_status_json(const struct config *config, struct spool *spool,
+                              const struct spool_state *state, pid_t owner)
+{
+    json_t *losses = json_array();
+    spool_each_loss(spool, add_loss, losses);
+    json_t *all = json_pack(
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "directory", config->spool.directory,
+        "owner", owner ? json_integer(owner) : json_null(), "waiting", (json_int_t)state->waiting,
+        "bytes", (json_int_t)state->bytes, "limit_bytes", (json_int_t)config->spool.bytes,
+        "segments", (json_int_t)state->segments, "oldest_seconds", (json_int_t)state->oldest_s,
+        "last_acknowledged", (json_int_t)state->last_acknowledged, "lost", (json_int_t)state->lost,
+        "losses", losses);
+    json_dumpf(all, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(all);
+}
+
+static void print_status(const struct config *config, struct spool *spool,
+                         const struct spool_state *state, pid_t owner)
+{
+    int64_t age_s = state->oldest_s;
+    printf("directory          %s\n", config->spool.directory);
+    if (owner)
+        printf("owner              process %d, which goes on meanwhile\n", (int)owner);
+    else
+        printf("owner              none\n");
+    printf("waiting            %" PRIu64 " event%s\n", state->waiting,
+           state->waiting == 1 ? "" : "s");
+    printf("oldest             %" PRId64 " d %02d:%02d:%02d\n", age_s / 86400,
+           (int)(age_s / 3600 % 24), (int)(age_s / 60 % 60), (int)(age_s % 60));
+    printf("size               %.1f MiB of %.1f MiB, %" PRIu64 " segment%s\n",
+           (double)state->bytes / MIB, (double)config->spool.bytes / MIB, state->segments,
+           state->segments == 1 ? "" : "s");
+    printf("last acknowledged  %" PRIu64 "\n", state->last_acknowledged);
+    printf("lost               %" PRIu64 "\n", state->lost);
+    spool_each_loss(spool, print_loss, NULL);
+}
+
+static int status(const struct config *config, struct spool *spool, pid_t owner, bool json)
+{
+    struct spool_state state;
+    spool_get_state(spool, &state);
+    (json ? print_status_json : print_status)(config, spool, &state, owner);
+    return CLI_OK;
+}
+
+/* ---- export ---------------------------------------------------------------------------------- */
+
+static void set_text(json_t *object, const char *name, struct oh_slice text)
+{
+    if (text.data)
+        json_object_set_new(object, name, json_stringn(text.data, text.len));
+}
+
+/* Bytes as text where they are text, else as base64 under NAME_base64. */
+static void set_bytes(json_t *object, const char *name, struct oh_slice bytes)
+{
+    char base64_name[32];
+    json_t *text = bytes.data ? json_stringn(bytes.data, bytes.len) : NULL;
+    if (text || !bytes.data) {
+        if (text)
+            json_object_set_new(object, name, text);
+        return;
+    }
+    char *base64 = malloc(BASE64_BYTES(bytes.len) + 1);
+    if (!base64)
+        return;
+    size_t len = base64_encode(bytes.data, bytes.len, base64);
+    snprintf(base64_name, sizeof(base64_name), "%s_base64", name);
+    json_object_set_new(object, base64_name, json_stringn(base64, len));
+    free(base64);
+}
+
+static void set_uuid(json_t *object, const char *name, const uint8_t uuid[16])
+{
+    char text[36];
+    uuid_format(uuid, text);
+    json_object_set_new(object, name, json_stringn(text, sizeof(text)));
+}
+
+static void set_time(json_t *object, const char *name, int64_t unix_us)
+{
+    char date[32], text[48];
+    time_t unix_s = (time_t)(unix_us / 1000000);
+    struct tm utc;
+    gmtime_r(&unix_s, &utc);
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(text, sizeof(text), "%s.%06dZ", date, (int)(unix_us % 1000000));
+    json_object_set_new(object, name, json_string(text));
+}
+
+static void set_event(json_t *object, const struct delivery_event *item)
+{
+    const struct oh_event *event = item->event;
+    const char *channel = oh_channel_name(event->channel);
+    set_text(object, "key_scope", item->scope);
+    set_text(object, "provider_event_id", event->key);
+    json_object_set_new(object, "key_grade", json_string(oh_key_grade_name(event->grade)));
+    json_object_set_new(object, "event_type", json_string(oh_event_type_name(event->type)));
+    set_text(object, "provider_event_type", event->provider_type);
+    if (channel)
+        json_object_set_new(object, "channel", json_string(channel));
+    set_time(object, "timestamp", event->occurred_at_us);
+    if (event->has_enrollment)
+        set_uuid(object, "enrollment_id", event->enrollment_id);
+    if (event->has_instance)
+        set_uuid(object, "instance_id", event->instance_id);
+    set_bytes(object, "payload", event->payload.data ? event->payload : event->raw);
+}
+
+static void set_unreadable(json_t *object, const struct delivery *delivery)
+{
+    const struct oh_request *request = &delivery->request;
+    json_t *headers = json_array();
+    json_object_set_new(object, "unreadable", json_string(delivery->unreadable));
+    set_bytes(object, "method", request->method);
+    set_bytes(object, "url", request->url);
+    for (size_t i = 0; i < request->header_count; i++) {
+        json_t *header = json_object();
+        set_bytes(header, "name", request->headers[i].name);
+        set_bytes(header, "value", request->headers[i].value);
+        json_array_append_new(headers, header);
+    }
+    json_object_set_new(object, "headers", headers);
+    set_bytes(object, "body", request->body);
+}
+
+static bool write_record(const struct delivery *delivery)
+{
+    json_t *object = json_pack("{s:s, s:s}", "source", delivery->source->name, "provider",
+                               delivery->source->provider);
+    set_uuid(object, "delivery_id", delivery->id);
+    set_time(object, "accepted_at", delivery->accepted_wall_us);
+    if (delivery->events[0].event)
+        set_event(object, &delivery->events[0]);
+    else
+        set_unreadable(object, delivery);
+    bool done = json_dumpf(object, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
+    json_decref(object);
+    return done;
+}
+
+static void print_progress(uint64_t done, uint64_t all, const char *words)
+{
+    enum { WIDTH = 40 };
+    static const char bar[WIDTH + 1] = "########################################";
+    int filled = all ? (int)(done * WIDTH / all) : WIDTH;
+    fprintf(stderr, "\r[%-*.*s] %" PRIu64 "/%" PRIu64 " %s\033[K", WIDTH, filled, bar, done, all,
+            words);
+}
+
+/* Reads everything and finishes nothing: the spool stays as it is. */
+static int export(struct spool *spool, pid_t owner)
+{
+    struct spool_state state;
+    bool written = true, shows = isatty(STDERR_FILENO);
+    uint64_t done = 0;
+    if (owner) {
+        fprintf(stderr,
+                "oncehook spool: process %d owns the spool and drains it meanwhile: stop "
+                "it first\n",
+                (int)owner);
+        return CLI_USAGE;
+    }
+    spool_get_state(spool, &state);
+    uint64_t waiting = state.waiting, lost = state.lost;
+    while (written && done < waiting) {
+        struct spool_chunk *chunk = spool_read(spool, CHUNK_EVENTS, CHUNK_BYTES);
+        if (!chunk) {
+            (void)spool_wait(spool, WAIT_MS);
+            continue;
+        }
+        for (size_t i = 0; written && i < chunk->count; i++)
+            written = write_record(chunk->deliveries[i]);
+        done += chunk->last - chunk->first + 1;
+        spool_release(spool, chunk);
+        if (shows)
+            print_progress(done, waiting, "events");
+    }
+    if (shows)
+        fputc('\n', stderr);
+    if (fflush(stdout) != 0 || !written) {
+        perror("oncehook spool: stdout");
+        return CLI_USAGE;
+    }
+    spool_get_state(spool, &state);
+    if (state.lost > lost)
+        fprintf(stderr, "oncehook spool: %" PRIu64 " of %" PRIu64 " records cannot be read\n",
+                state.lost - lost, waiting);
+    return state.lost > lost ? CLI_NO : CLI_OK;
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+int cli_spool(int argc, char **argv)
+{
+    const char *action = NULL, *path = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        {"config", 'c', true, "FILE", "the configuration (docs/configuration.md)", &path, NULL},
+        {"json", 'j', false, NULL, "status as an object", NULL, &json},
+        {.argument = "status|export", .needed = true, .value = &action},
+        {0},
+    };
+    cli_read_options(options,
+                     "status: what waits in the spool, how old and how much, and what was lost. "
+                     "export: every record as one line of JSON, in order; the spool stays as it "
+                     "is.\vExport works while no gateway owns the spool. Exit: 0 fine, 1 records "
+                     "were lost, 2 usage or configuration.",
+                     argc, argv);
+    if (strcmp(action, "status") != 0 && strcmp(action, "export") != 0) {
+        fprintf(stderr, "oncehook spool: '%s' is none of status, export\n", action);
+        return CLI_USAGE;
+    }
+    struct config *config = cli_load_config(path);
+    if (!config)
+        return CLI_USAGE;
+    struct spool *spool;
+    struct oh_error err;
+    pid_t owner;
+    int code = CLI_USAGE;
+    if (spool_look(config, &spool, &owner, &err) != OH_OK) {
+        fprintf(stderr, "oncehook spool: %s\n", err.text);
+        goto out;
+    }
+    code =
+        strcmp(action, "export") == 0 ? export(spool, owner) : status(config, spool, owner, json);
+    spool_close(spool);
+out:
+    config_free(config);
+    return code;
+}
