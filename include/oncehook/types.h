@@ -58,6 +58,9 @@ struct oh_arena *oh_arena_new(size_t first_bytes, size_t max_bytes) OH_MUST_CHEC
  * arena's bound or memory is reached. `bytes` == 0 gives a valid pointer. */
 void *oh_arena_alloc(struct oh_arena *arena, size_t bytes) OH_MUST_CHECK;
 
+/* What the arena has taken of memory so far, in bytes. */
+size_t oh_arena_bytes(const struct oh_arena *arena);
+
 /* Frees the arena and everything in it. NULL is allowed. */
 void oh_arena_free(struct oh_arena *arena);
 

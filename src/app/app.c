@@ -100,6 +100,7 @@ static void get_state(void *context, struct admin_state *state)
     state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
     state->gauges.counter_drift = upkeep_counter_drift(app->upkeep);
     state->gauges.connections = http_connections(app->http);
+    state->gauges.memory_bytes = http_memory_bytes(app->http);
 }
 
 /* ---- start and stop -------------------------------------------------------------------------- */

@@ -81,6 +81,11 @@ void *oh_arena_alloc(struct oh_arena *arena, size_t bytes)
     return at;
 }
 
+size_t oh_arena_bytes(const struct oh_arena *arena)
+{
+    return arena->taken;
+}
+
 void oh_arena_free(struct oh_arena *arena)
 {
     if (!arena)

@@ -56,8 +56,8 @@ const struct option config_options[] = {
       "From the last answer to the last byte of the next request; then the connection is closed. "
       "Keep it above the time that senders reuse a connection."),
     C("limits.memory", limits.memory_bytes, BYTES, "512MiB", 0, TIB, NULL,
-      "Memory that requests may take together. 0 = off. (Not held in this release: "
-      "`limits.connections` and `limits.body_bytes` bound it.)"),
+      "Memory that connections and deliveries may take together; beyond it the connections that "
+      "hold most are closed, never one that waits for its commit. 0 = off."),
     C("admin.listen", admin.listen, ADDRESS, NULL, 0, 0, NULL,
       "Where health and metrics are served, without TLS. Not set = nowhere."),
     C("admin.token", admin.token, SECRET, NULL, 0, 4096, NULL,

@@ -48,6 +48,7 @@ struct delivery {
     uint32_t event_count;
     uint32_t duplicates_within; /* equal keys inside this delivery, decided before lanes */
     size_t bytes;               /* what it counts for in the queue */
+    size_t memory;              /* bytes of its arena when it was lent; the http thread's */
     int64_t accepted_wall_us, accepted_mono_us, deadline_mono_us;
     _Atomic uint32_t waiting; /* events that no lane has decided yet */
     _Atomic uint32_t outcomes[DELIVERY_OUTCOME_COUNT];

@@ -17,12 +17,14 @@
 
 enum {
     BACKLOG = 1024,
-    ACCEPTS_A_WAKEUP = 16, /* so that one loop does not take all of a burst */
+    ACCEPTS_A_WAKEUP = 64, /* so that one loop does not take all of a burst */
     TICK_MS = 20,          /* precision of deadlines while something waits */
     IDLE_TICK_MS = 200,
+    NO_DESCRIPTOR_PAUSE_MS = 100, /* each try costs a turn that finds nothing */
     KEEPALIVE_IDLE_S = 60,
     USER_TIMEOUT_MS =
         30000, /* unacknowledged data this old ends a connection: h2o has no write timeout */
+    RECEIVE_BUFFER_BYTES = 64 * 1024, /* the kernel doubles it. What one read can bring */
     LAST_BYTES_MS = 100, /* how long answers may take to leave after the last one is written */
     CLOSE_MS = 1000,     /* how long connections may take to close at the end */
 };
@@ -92,10 +94,11 @@ static void take_connection(struct http_listener *listener, h2o_socket_t *socket
     h2o_accept(&listener->accept, socket);
 }
 
-static void pause_listener(struct http_listener *listener)
+static void pause_listener(struct http_listener *listener, int64_t ms)
 {
     h2o_socket_read_stop(listener->socket);
     listener->is_paused = true;
+    listener->resume_mono_us = clock_mono_us() + ms * 1000;
 }
 
 static void on_accept(h2o_socket_t *socket, const char *err)
@@ -105,14 +108,14 @@ static void on_accept(h2o_socket_t *socket, const char *err)
         return;
     for (int i = 0; i < ACCEPTS_A_WAKEUP; i++) {
         if (listener->thread->connection_count >= listener->thread->connection_max) {
-            pause_listener(listener);
+            pause_listener(listener, 0);
             return;
         }
         h2o_socket_t *accepted = h2o_evloop_socket_accept(listener->socket);
         if (!accepted) {
             /* Out of descriptors: the level-triggered loop would spin on the backlog. */
             if (errno == EMFILE || errno == ENFILE)
-                pause_listener(listener);
+                pause_listener(listener, NO_DESCRIPTOR_PAUSE_MS);
             return;
         }
         take_connection(listener, accepted);
@@ -124,7 +127,8 @@ static void resume_listeners(struct http_thread *thread)
     for (int i = 0; i < HTTP_LISTENERS_MAX; i++) {
         struct http_listener *listener = &thread->listeners[i];
         if (listener->socket && listener->is_paused &&
-            thread->connection_count < thread->connection_max) {
+            thread->connection_count < thread->connection_max &&
+            clock_mono_us() >= listener->resume_mono_us) {
             listener->is_paused = false;
             h2o_socket_read_start(listener->socket, on_accept);
         }
@@ -203,11 +207,13 @@ static _Noreturn void *run_thread(void *argument)
 
     bool is_open = open_loop(thread);
     atomic_store(&thread->start, is_open ? HTTP_STARTED : HTTP_START_FAILED);
+    bool has_closed = false;
     while (is_open) {
         bool waits = atomic_load_explicit(&thread->unanswered, memory_order_relaxed) > 0;
         /* -1 means interrupted or worse; the next turn tells. */
-        (void)h2o_evloop_run(thread->context.loop,
-                             waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS);
+        int32_t wait_ms = waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS;
+        (void)h2o_evloop_run(thread->context.loop, has_closed ? 0 : wait_ms);
+        has_closed = memory_look(thread);
         http_answer_expired(thread);
         if (phase == HTTP_SERVING)
             resume_listeners(thread);
@@ -244,6 +250,7 @@ static int bind_address(const struct config_address *address, uint16_t *port, st
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_IDLE_S}, sizeof(int));
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){RECEIVE_BUFFER_BYTES}, sizeof(int));
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(int){USER_TIMEOUT_MS}, sizeof(int));
     }
     return fd;
@@ -301,6 +308,7 @@ static bool init_thread(struct http *http, uint32_t number, struct metrics_shard
     thread->connection_max = http->config->limits.connections / http->thread_count;
     if (thread->connection_max == 0)
         thread->connection_max = 1;
+    thread->memory_max = http->config->limits.memory_bytes / http->thread_count;
     list_init(&thread->connections);
     pthread_mutex_init(&thread->returned_mutex, NULL);
     return init_deadlines(thread, http->config);
@@ -368,6 +376,7 @@ enum oh_status http_start(const struct config *config, struct metrics *metrics,
     if (status != OH_OK)
         return status; /* NOLINT(clang-analyzer-unix.Malloc): the process ends with this */
     init_globalconf(http);
+    memory_init();
     for (uint32_t i = 0; i < http->thread_count; i++)
         if (!init_thread(http, i, metrics_shard_at(metrics, first_shard + i)))
             return oh_fail(err, OH_SYSTEM, "http thread %u: %s", i, strerror(errno));
@@ -401,6 +410,14 @@ uint64_t http_connections(const struct http *http)
     uint64_t sum = 0;
     for (uint32_t i = 0; i < http->thread_count; i++)
         sum += atomic_load_explicit(&http->threads[i].open_connections, memory_order_relaxed);
+    return sum;
+}
+
+uint64_t http_memory_bytes(const struct http *http)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < http->thread_count; i++)
+        sum += atomic_load_explicit(&http->threads[i].memory_held, memory_order_relaxed);
     return sum;
 }
 

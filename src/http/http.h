@@ -38,6 +38,9 @@ uint16_t http_port_of_http(const struct http *http);
 /* Open client connections. Thread: any. */
 uint64_t http_connections(const struct http *http);
 
+/* Bytes that count for limits.memory. Thread: any. */
+uint64_t http_memory_bytes(const struct http *http);
+
 /* Events that are admitted and not decided yet. Thread: any. */
 uint64_t http_queued_events(const struct http *http);
 

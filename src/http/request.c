@@ -29,6 +29,7 @@ enum {
 struct reply {
     h2o_req_t *req;
     struct http_thread *thread;
+    struct http_connection *connection;
     struct delivery *delivery; /* NULL once answered */
 };
 
@@ -40,6 +41,11 @@ static struct http_thread *thread_of(h2o_req_t *req)
 static struct oh_slice slice_of_iovec(h2o_iovec_t iovec)
 {
     return slice_of(iovec.base ? iovec.base : "", iovec.len);
+}
+
+static struct http_connection *connection_of(h2o_req_t *req)
+{
+    return req->conn->callbacks->get_socket(req->conn)->on_close.data;
 }
 
 /* ---- who is asking --------------------------------------------------------------------------- */
@@ -176,6 +182,7 @@ static void on_reply_dispose(void *pointer)
     if (!reply->delivery)
         return;
     reply->delivery->reply = NULL;
+    memory_end_waiting(reply->thread, reply->connection);
     atomic_fetch_sub_explicit(&reply->thread->unanswered, 1, memory_order_relaxed);
 }
 
@@ -184,6 +191,7 @@ static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *d
     struct reply *reply = h2o_mem_alloc_shared(&req->pool, sizeof(*reply), on_reply_dispose);
     reply->req = req;
     reply->thread = thread;
+    reply->connection = connection_of(req);
     reply->delivery = delivery;
     delivery->reply = reply;
     delivery->http_thread = thread->number;
@@ -204,15 +212,15 @@ static h2o_req_t *end_waiting(struct http_thread *thread, struct delivery *deliv
         return NULL;
     reply->delivery = NULL;
     delivery->reply = NULL;
+    memory_end_waiting(thread, reply->connection);
     atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
     return reply->req;
 }
 
-static void finish_delivery(struct http_thread *thread, struct delivery *delivery,
-                            bool was_admitted)
+static void finish_delivery(struct http_thread *thread, struct delivery *delivery)
 {
-    if (was_admitted)
-        admission_leave(thread->http->admission, delivery);
+    admission_leave(thread->http->admission, delivery);
+    thread->lent_bytes -= delivery->memory;
     delivery_free(delivery);
 }
 
@@ -221,6 +229,10 @@ static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct del
     struct http *http = thread->http;
     const struct config_source *source = delivery->source;
     enum admission_verdict verdict = admission_enter(http->admission, delivery);
+    if (verdict == ADMISSION_OK && !memory_lend(thread, connection_of(req), delivery)) {
+        admission_leave(http->admission, delivery);
+        verdict = ADMISSION_FULL;
+    }
     if (verdict != ADMISSION_OK) {
         delivery_free(delivery);
         refuse_admission(thread, req, source, verdict);
@@ -231,7 +243,7 @@ static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct del
     if (verdict == ADMISSION_OK)
         return; /* from here on it comes back through http_on_decided() */
     (void)end_waiting(thread, delivery);
-    finish_delivery(thread, delivery, true);
+    finish_delivery(thread, delivery);
     refuse_admission(thread, req, source, verdict);
 }
 
@@ -270,7 +282,7 @@ void http_take_returned(struct http_thread *thread)
             count_answer(thread, delivery->source, answer_delivery(req, delivery));
             metrics_observe_ack_us(thread->shard, now_us - delivery->accepted_mono_us);
         }
-        finish_delivery(thread, delivery, true);
+        finish_delivery(thread, delivery);
         delivery = next;
     }
 }

@@ -26,7 +26,9 @@ struct http_connection {
     struct http_thread *thread;
     h2o_socket_t *socket;
     struct in6_addr peer;
-    bool is_counted; /* in http->peers */
+    bool is_counted;      /* in http->peers */
+    bool is_closing;      /* for its memory */
+    size_t waiting_bytes; /* of its input while it waits for its commit; 0 = it does not */
 };
 
 struct http_listener {
@@ -34,6 +36,7 @@ struct http_listener {
     h2o_socket_t *socket; /* NULL once it is closed */
     h2o_accept_ctx_t accept;
     bool is_paused; /* connection cap reached or out of file descriptors */
+    int64_t resume_mono_us;
 };
 
 enum http_thread_start { HTTP_STARTING, HTTP_STARTED, HTTP_START_FAILED };
@@ -47,7 +50,11 @@ struct http_thread {
     struct http_listener listeners[HTTP_LISTENERS_MAX];
     struct list connections;
     uint32_t connection_count, connection_max;
-    struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
+    size_t memory_max;                /* its share of limits.memory; 0 = off */
+    size_t lent_bytes, waiting_bytes; /* arenas of lent deliveries; input of their requests */
+    int64_t memory_look_us;           /* when to look again */
+    bool trim;                        /* once less is held, give back what malloc keeps */
+    struct http_deadline *deadlines;  /* one for each different ack deadline of the sources */
     size_t deadline_count;
 
     /* Deliveries that come back from the lanes. */
@@ -58,6 +65,7 @@ struct http_thread {
 
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
+    _Atomic uint64_t memory_held;      /* when last looked at */
     _Atomic int start;                 /* enum http_thread_start */
     _Atomic bool is_parked;            /* done, and waiting for the end of the process */
 };
@@ -97,6 +105,17 @@ void http_take_returned(struct http_thread *thread);
 
 /* Answers 503 to what has waited past its deadline (http/request.c). */
 void http_answer_expired(struct http_thread *thread);
+
+/* limits.memory (http/memory.c). memory_init(): once, before the first thread. memory_look(): after
+ * each turn of the loop; true if it closed connections, whose memory the next turn frees. */
+void memory_init(void);
+bool memory_look(struct http_thread *thread);
+/* Books an admitted delivery and its request, or says that there is no room: 503. The request's
+ * part is given back by memory_end_waiting(), the delivery's (delivery->memory) when it is freed.
+ */
+bool memory_lend(struct http_thread *thread, struct http_connection *connection,
+                 struct delivery *delivery);
+void memory_end_waiting(struct http_thread *thread, struct http_connection *connection);
 
 /* Answers (http/answer.c). Each sends at once; afterwards the request may be gone. */
 void answer_problem(h2o_req_t *req, int status, const char *detail);

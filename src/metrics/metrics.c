@@ -15,39 +15,42 @@
 /* X(id, name, kind, labels, help). The order is the page's. COUNTER_SUM is summed over shards,
  * GAUGE_MAX is the greatest of them, the ASKED ones come from struct metrics_gauges.
  * docs/metrics.md is held against this table by a test. */
-#define METRICS(X)                                                                              \
-    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                                 \
-      "Events decided, by source and outcome (exclusive; a drained event counts again).")       \
-    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                          \
-      "Deliveries answered, by source and HTTP status.")                                        \
-    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                                \
-      "Deliveries refused, or verified and unreadable, by source and reason.")                  \
-    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                          \
-      "Events with the fields of a recent one under a new id (best effort).")                   \
-    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,                \
-      "Unix time at which a source's last event was captured; 0 = none since the start.")       \
-    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                                \
-      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")             \
-    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                        \
-      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")          \
-    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.")     \
-    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                      \
-      "Seconds from sending a batch to its known commit.")                                      \
-    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                            \
-      "Seconds from a delivery's acceptance to its answer.")                                    \
-    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                                \
-      "Events admitted and not yet decided.")                                                   \
-    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                    \
-      "Age of the oldest event that no lane has sent yet.")                                     \
-    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                                \
-      "Events in the spool, waiting for PostgreSQL.")                                           \
-    X(SPOOL_LOST, "oncehook_spool_lost_total", COUNTER_ASKED, PLAIN,                            \
-      "Records of the spool that were acknowledged and cannot be read, since its first start.") \
-    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                                  \
-      "1 if events can be committed now, else 0.")                                              \
-    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                                  \
-      "Open client connections of the gateway listener.")                                       \
-    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                              \
+#define METRICS(X)                                                                                \
+    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                                   \
+      "Events decided, by source and outcome (exclusive; a drained event counts again).")         \
+    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                            \
+      "Deliveries answered, by source and HTTP status.")                                          \
+    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                                  \
+      "Deliveries refused, or verified and unreadable, by source and reason.")                    \
+    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                            \
+      "Events with the fields of a recent one under a new id (best effort).")                     \
+    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,                  \
+      "Unix time at which a source's last event was captured; 0 = none since the start.")         \
+    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                                  \
+      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")               \
+    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                          \
+      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")            \
+    X(MEMORY_CLOSED, "oncehook_memory_closed_total", COUNTER_SUM, PLAIN,                          \
+      "Connections that held most, closed for limits.memory.")                                    \
+    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.")       \
+    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                        \
+      "Seconds from sending a batch to its known commit.")                                        \
+    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                              \
+      "Seconds from a delivery's acceptance to its answer.")                                      \
+    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                                  \
+      "Events admitted and not yet decided.")                                                     \
+    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                      \
+      "Age of the oldest event that no lane has sent yet.")                                       \
+    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                                  \
+      "Events in the spool, waiting for PostgreSQL.")                                             \
+    X(SPOOL_LOST, "oncehook_spool_lost_total", COUNTER_ASKED, PLAIN,                              \
+      "Records of the spool that were acknowledged and cannot be read, since its first start.")   \
+    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                                    \
+      "1 if events can be committed now, else 0.")                                                \
+    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                                    \
+      "Open client connections of the gateway listener.")                                         \
+    X(MEMORY, "oncehook_memory_bytes", GAUGE_ASKED, PLAIN, "Bytes that count for limits.memory.") \
+    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                                \
       "Counters that differ from their events, when last measured; absent until then.")
 
 enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
@@ -133,6 +136,7 @@ enum { CACHE_LINE_BYTES = 64 };
 struct metrics_shard {
     _Alignas(CACHE_LINE_BYTES) cell deadlocks;
     cell bound;
+    cell memory_closed;
     struct histogram histograms[HISTOGRAM_COUNT];
     uint32_t source_count;
     struct source_cells sources[];
@@ -275,6 +279,11 @@ void metrics_count_bound(struct metrics_shard *shard, uint64_t n)
     cell_add(&shard->bound, n);
 }
 
+void metrics_count_memory_closed(struct metrics_shard *shard, uint64_t n)
+{
+    cell_add(&shard->memory_closed, n);
+}
+
 void metrics_note_last_event(struct metrics_shard *shard, uint32_t source, int64_t unix_s)
 {
     if (source >= shard->source_count)
@@ -329,6 +338,8 @@ static const cell *shard_cell(const struct metrics_shard *shard, enum metric_id 
         return &cells->id_changed;
     case METRIC_LAST_EVENT:
         return &cells->last_event;
+    case METRIC_MEMORY_CLOSED:
+        return &shard->memory_closed;
     default:
         return &shard->deadlocks;
     }
@@ -410,6 +421,9 @@ static bool asked_read(const struct metrics_gauges *gauges, enum metric_id id, d
         return true;
     case METRIC_CONNECTIONS:
         *value = (double)gauges->connections;
+        return true;
+    case METRIC_MEMORY:
+        *value = (double)gauges->memory_bytes;
         return true;
     case METRIC_COUNTER_DRIFT:
         *value = (double)gauges->counter_drift;

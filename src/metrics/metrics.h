@@ -69,6 +69,8 @@ void metrics_count_delivery(struct metrics_shard *shard, uint32_t source, int st
 void metrics_count_reject(struct metrics_shard *shard, uint32_t source, enum metric_reason reason);
 void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source);
 void metrics_count_deadlock(struct metrics_shard *shard);
+/* Connections closed to hold limits.memory. */
+void metrics_count_memory_closed(struct metrics_shard *shard, uint64_t n);
 /* n orphans whose enrollment appeared and that are counted now. */
 void metrics_count_bound(struct metrics_shard *shard, uint64_t n);
 /* unix seconds of the last captured event of a source; kept as the greatest. */
@@ -89,6 +91,7 @@ struct metrics_gauges {
     int database_up;       /* 1 or 0 */
     int64_t counter_drift; /* last measured; -1 = never measured, then not shown */
     uint64_t connections;  /* open client connections */
+    uint64_t memory_bytes; /* what counts for limits.memory */
 };
 
 /* The Prometheus text exposition (version 0.0.4), malloc'ed and NUL-terminated, *len its length;
