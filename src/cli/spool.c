@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* oncehook spool: what lies in the spool of this node, out of it as JSON lines, or into PostgreSQL
  * without a gateway. */
+#include "app/app.h"
 #include "base/encode.h"
 #include "base/slice.h"
 #include "cli/cli.h"
@@ -15,6 +16,14 @@
 #include <unistd.h>
 
 enum { CHUNK_EVENTS = 1000, CHUNK_BYTES = 8 * 1024 * 1024, WAIT_MS = 100, MIB = 1024 * 1024 };
+
+/* What the actions share. */
+struct look {
+    struct config *config;
+    struct spool *spool;
+    pid_t owner; /* 0 = none */
+    bool json;
+};
 
 /* ---- status ---------------------------------------------------------------------------------- */
 
@@ -68,11 +77,11 @@ static void print_status(const struct config *config, struct spool *spool,
     spool_each_loss(spool, print_loss, NULL);
 }
 
-static int status(const struct config *config, struct spool *spool, pid_t owner, bool json)
+static int status(struct look *look)
 {
     struct spool_state state;
-    spool_get_state(spool, &state);
-    (json ? print_status_json : print_status)(config, spool, &state, owner);
+    spool_get_state(look->spool, &state);
+    (look->json ? print_status_json : print_status)(look->config, look->spool, &state, look->owner);
     return CLI_OK;
 }
 
@@ -172,6 +181,14 @@ static bool write_record(const struct delivery *delivery)
     return done;
 }
 
+static bool is_owned(const struct look *look)
+{
+    if (look->owner)
+        fprintf(stderr, "oncehook spool: process %d owns the spool and drains it: stop it first\n",
+                (int)look->owner);
+    return look->owner != 0;
+}
+
 static void print_progress(uint64_t done, uint64_t all, const char *words)
 {
     enum { WIDTH = 40 };
@@ -182,18 +199,14 @@ static void print_progress(uint64_t done, uint64_t all, const char *words)
 }
 
 /* Reads everything and finishes nothing: the spool stays as it is. */
-static int export(struct spool *spool, pid_t owner)
+static int export(struct look *look)
 {
+    struct spool *spool = look->spool;
     struct spool_state state;
     bool written = true, shows = isatty(STDERR_FILENO);
     uint64_t done = 0;
-    if (owner) {
-        fprintf(stderr,
-                "oncehook spool: process %d owns the spool and drains it meanwhile: stop "
-                "it first\n",
-                (int)owner);
+    if (is_owned(look))
         return CLI_USAGE;
-    }
     spool_get_state(spool, &state);
     uint64_t waiting = state.waiting, lost = state.lost;
     while (written && done < waiting) {
@@ -222,43 +235,99 @@ static int export(struct spool *spool, pid_t owner)
     return state.lost > lost ? CLI_NO : CLI_OK;
 }
 
+/* ---- drain ----------------------------------------------------------------------------------- */
+
+struct progress {
+    uint64_t all; /* the most that ever waited */
+    bool shows;
+    char problem[256];
+};
+
+static void on_progress(void *context, uint64_t waiting, const char *problem)
+{
+    struct progress *progress = context;
+    if (waiting > progress->all)
+        progress->all = waiting;
+    if (progress->shows)
+        print_progress(progress->all - waiting, progress->all, problem[0] ? problem : "events");
+    snprintf(progress->problem, sizeof(progress->problem), "%s", problem);
+}
+
+static int drain(struct look *look)
+{
+    struct progress progress = {.shows = isatty(STDERR_FILENO)};
+    struct spool_state before, after;
+    struct oh_error err;
+    uint64_t left = 0;
+    if (is_owned(look))
+        return CLI_USAGE;
+    spool_get_state(look->spool, &before);
+    spool_close(look->spool);
+    look->spool = NULL;
+    enum oh_status result = app_drain(look->config, on_progress, &progress, &left, &err);
+    if (progress.shows)
+        fputc('\n', stderr);
+    if (result == OH_OK)
+        result = spool_look(look->config, &look->spool, &look->owner, &err);
+    if (result != OH_OK) {
+        fprintf(stderr, "oncehook spool: %s\n", err.text);
+        return CLI_USAGE;
+    }
+    spool_get_state(look->spool, &after);
+    uint64_t lost = after.lost - before.lost;
+    printf("%" PRIu64 " drained, %" PRIu64 " lost, %" PRIu64 " left\n",
+           before.waiting - lost - left, lost, left);
+    if (left > 0 && progress.problem[0])
+        fprintf(stderr, "oncehook spool: %s\n", progress.problem);
+    return left > 0 || lost > 0 ? CLI_NO : CLI_OK;
+}
+
 /* ---- the command ----------------------------------------------------------------------------- */
+
+static const struct action {
+    const char *name;
+    int (*run)(struct look *look);
+} actions[] = {{"status", status}, {"export", export}, {"drain", drain}};
+
+enum { ACTION_COUNT = sizeof(actions) / sizeof(actions[0]) };
+
+static int run(const struct action *action, const char *path, bool json)
+{
+    struct look look = {.config = cli_load_config(path), .json = json};
+    struct oh_error err;
+    int code = CLI_USAGE;
+    if (!look.config)
+        return CLI_USAGE;
+    if (spool_look(look.config, &look.spool, &look.owner, &err) == OH_OK)
+        code = action->run(&look);
+    else
+        fprintf(stderr, "oncehook spool: %s\n", err.text);
+    spool_close(look.spool);
+    config_free(look.config);
+    return code;
+}
 
 int cli_spool(int argc, char **argv)
 {
-    const char *action = NULL, *path = NULL;
+    const char *name = NULL, *path = NULL;
     bool json = false;
     const struct cli_option options[] = {
         {"config", 'c', true, "FILE", "the configuration (docs/configuration.md)", &path, NULL},
         {"json", 'j', false, NULL, "status as an object", NULL, &json},
-        {.argument = "status|export", .needed = true, .value = &action},
+        {.argument = "status|export|drain", .needed = true, .value = &name},
         {0},
     };
     cli_read_options(options,
                      "status: what waits in the spool, how old and how much, and what was lost. "
                      "export: every record as one line of JSON, in order; the spool stays as it "
-                     "is.\vExport works while no gateway owns the spool. Exit: 0 fine, 1 records "
-                     "were lost, 2 usage or configuration.",
+                     "is. drain: brings everything to PostgreSQL, without listening, until it is "
+                     "empty or SIGINT or SIGTERM comes.\vExport and drain work while no gateway "
+                     "owns the spool. Exit: 0 fine, 1 records are left or were lost, 2 usage or "
+                     "configuration.",
                      argc, argv);
-    if (strcmp(action, "status") != 0 && strcmp(action, "export") != 0) {
-        fprintf(stderr, "oncehook spool: '%s' is none of status, export\n", action);
-        return CLI_USAGE;
-    }
-    struct config *config = cli_load_config(path);
-    if (!config)
-        return CLI_USAGE;
-    struct spool *spool;
-    struct oh_error err;
-    pid_t owner;
-    int code = CLI_USAGE;
-    if (spool_look(config, &spool, &owner, &err) != OH_OK) {
-        fprintf(stderr, "oncehook spool: %s\n", err.text);
-        goto out;
-    }
-    code =
-        strcmp(action, "export") == 0 ? export(spool, owner) : status(config, spool, owner, json);
-    spool_close(spool);
-out:
-    config_free(config);
-    return code;
+    for (int i = 0; i < ACTION_COUNT; i++)
+        if (strcmp(name, actions[i].name) == 0)
+            return run(&actions[i], path, json);
+    fprintf(stderr, "oncehook spool: '%s' is none of status, export, drain\n", name);
+    return CLI_USAGE;
 }

@@ -384,11 +384,21 @@ static void drop_drained(struct spool *spool)
         pthread_cond_signal(&spool->filled);
 }
 
+/* Drops what is drained, if the position on disk says so too. */
+static void tidy(struct spool *spool)
+{
+    if (!spool->only_looks && spool->drained.number == atomic_load(&spool->last_drained))
+        drop_drained(spool);
+}
+
 struct spool_chunk *spool_read(struct spool *spool, size_t events_max, size_t bytes_max)
 {
     struct spool_reader *reader = &spool->reader;
-    if (reader->next > atomic_load(&spool->last_acknowledged) ||
-        clock_mono_us() < reader->retry_at_mono_us)
+    if (reader->next > atomic_load(&spool->last_acknowledged)) {
+        tidy(spool);
+        return NULL;
+    }
+    if (clock_mono_us() < reader->retry_at_mono_us)
         return NULL;
     struct owned_chunk *owned = chunk_new(events_max);
     if (!owned)
@@ -413,16 +423,14 @@ void spool_finish(struct spool *spool, struct spool_chunk *chunk)
 {
     /* Saved before anything is deleted. If it cannot be saved, the records are read again after the
      * next start, as duplicates. */
-    bool saved = mark_save(&spool->drained, chunk->last);
-    if (!saved)
+    if (!mark_save(&spool->drained, chunk->last))
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "the position of the drain cannot be saved",
                          log_text("reason", strerror(errno)));
     if (chunk->count > 0)
         atomic_store(&spool->oldest_wall_us, chunk->deliveries[chunk->count - 1]->accepted_wall_us);
     atomic_store(&spool->last_drained, chunk->last);
     spool_release(spool, chunk);
-    if (saved)
-        drop_drained(spool);
+    tidy(spool);
 }
 
 bool spool_wait(struct spool *spool, int64_t timeout_ms)
@@ -434,8 +442,7 @@ bool spool_wait(struct spool *spool, int64_t timeout_ms)
     until.tv_nsec += (timeout_ms % 1000) * 1000000;
     until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    if (spool->drained.number == atomic_load(&spool->last_drained))
-        drop_drained(spool);
+    tidy(spool);
     pthread_mutex_lock(&spool->mutex);
     for (;;) {
         bool paused = clock_mono_us() < reader->retry_at_mono_us;
