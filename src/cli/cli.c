@@ -40,13 +40,15 @@ static error_t read_option(int key, char *arg, struct argp_state *state)
 
 void cli_read_options(const struct cli_option *rows, const char *doc, int argc, char **argv)
 {
-    static char name[64];
+    static char name[64], arguments[64];
     struct argp_option options[OPTIONS_MAX] = {{0}};
-    struct argp parser = {.options = options, .parser = read_option, .doc = doc};
+    struct argp parser = {
+        .options = options, .parser = read_option, .args_doc = arguments, .doc = doc};
     size_t count = 0;
     for (const struct cli_option *row = rows; row->name || row->argument; row++)
         if (!row->name)
-            parser.args_doc = row->argument;
+            snprintf(arguments + strlen(arguments), sizeof(arguments) - strlen(arguments), "%s%s",
+                     arguments[0] ? " " : "", row->argument);
         else if (count + 1 < OPTIONS_MAX)
             options[count++] =
                 (struct argp_option){row->name, key_of(rows, row), row->argument, 0, row->words, 0};
@@ -89,4 +91,23 @@ enum oh_status cli_read_file(const char *path, size_t max_bytes, struct oh_slice
     bytes[len] = '\0';
     *out = slice_of(bytes, len);
     return OH_OK;
+}
+
+void cli_print_quoted(FILE *to, struct oh_slice text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\'')
+            fputs("'\\''", to);
+        else
+            fputc(text.data[i], to);
+}
+
+void cli_print_word(FILE *to, const char *text)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:@%+=,-";
+    const char *quote = !*text || text[strspn(text, plain)] ? "'" : "";
+    fputs(quote, to);
+    cli_print_quoted(to, slice_of_text(text));
+    fputs(quote, to);
 }

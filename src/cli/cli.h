@@ -44,4 +44,9 @@ struct config *cli_load_config(const char *path) OH_MUST_CHECK;
 enum oh_status cli_read_file(const char *path, size_t max_bytes, struct oh_slice *out,
                              struct oh_error *err) OH_MUST_CHECK;
 
+/* Prints one word for a POSIX shell, in single quotes where the shell would see more in it; and
+ * what stands between such quotes, in which nothing is special but the quote itself. */
+void cli_print_word(FILE *to, const char *text);
+void cli_print_quoted(FILE *to, struct oh_slice text);
+
 #endif

@@ -4,6 +4,7 @@
 #include "cli/demo_plan.h"
 
 #include "base/clock.h"
+#include "cli/cli.h"
 #include "cli/client.h"
 
 #include <inttypes.h>
@@ -321,13 +322,13 @@ void demo_report_next(const struct demo *demo)
     print_heading(demo, "What to look at next");
     if (options->once) { /* it stops now, and starts again on what is there */
         fputs("  ", stdout);
-        post_print_word(program);
+        cli_print_word(stdout, program);
         fputs(" dev --dir ", stdout);
-        post_print_word(options->directory);
+        cli_print_word(stdout, options->directory);
         fputs(" &\n", stdout);
     }
     fputs("  . ", stdout);
-    post_print_word(options->directory);
+    cli_print_word(stdout, options->directory);
     fputs("/env\n"
           "  psql \"$DATABASE_URL\" -c '\n"
           "    SELECT received_at, source, event_type, provider_event_id\n"
@@ -337,11 +338,11 @@ void demo_report_next(const struct demo *demo)
           "      FROM campaign_instances'\n"
           "  curl -s ",
           stdout);
-    post_print_word(options->admin_url);
+    cli_print_word(stdout, options->admin_url);
     fputs("/metrics\n  ", stdout);
-    post_print_word(program);
+    cli_print_word(stdout, program);
     fputs(" send -c ", stdout);
-    post_print_word(options->config);
+    cli_print_word(stdout, options->config);
     printf(" --source %s\n", demo->names[0]);
     print_heading(demo, "A delivery of your own, signed; sent twice, it is a duplicate");
 }

@@ -10,7 +10,6 @@
 #include "config/edit.h"
 #include "schema/schema.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
@@ -22,19 +21,6 @@
 #include <unistd.h>
 
 enum { LOCK_TIMEOUT_MS = 20 * 1000 }; /* the last dev on D may still be stopping */
-
-enum { KEY_DIR = 0x100, KEY_PORT, KEY_HTTP_PORT, KEY_ADMIN_PORT, KEY_DEMO, KEY_ONCE };
-
-static const struct argp_option options[] = {
-    {"dir", KEY_DIR, "D", 0, "Where everything lives (default ./.oncehook)", 0},
-    {"config", 'c', "FILE", 0, "Take sources and tuning from FILE", 0},
-    {"port", KEY_PORT, "PORT", 0, "HTTPS (default 8443); 0 = any free, here and below", 0},
-    {"http-port", KEY_HTTP_PORT, "PORT", 0, "HTTP (default 8080)", 0},
-    {"admin-port", KEY_ADMIN_PORT, "PORT", 0, "Health and metrics (default 9090)", 0},
-    {"demo", KEY_DEMO, NULL, 0, "Send signed sample deliveries and show what became of them", 0},
-    {"once", KEY_ONCE, NULL, 0, "Stop after the demo (or once it serves), with its exit code", 0},
-    {0},
-};
 
 void dev_say(const char *format, ...)
 {
@@ -48,67 +34,55 @@ void dev_say(const char *format, ...)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static int read_port_number(const char *arg, struct argp_state *state)
+static bool read_port_numbers(const char *const texts[PORT_COUNT], int ports[PORT_COUNT])
 {
-    char *end;
-    long port = strtol(arg, &end, 10);
-    if (*arg == '\0' || *end != '\0' || port < 0 || port > 65535)
-        argp_error(state, "'%s' is no port (0 to 65535)", arg);
-    return (int)port;
-}
-
-static error_t read_option(int key, char *arg, struct argp_state *state)
-{
-    struct dev *dev = state->input;
-    switch (key) {
-    case 'c':
-        dev->file = arg;
-        return 0;
-    case KEY_DIR:
-        dev->dir = arg;
-        return 0;
-    case KEY_PORT:
-    case KEY_HTTP_PORT:
-    case KEY_ADMIN_PORT:
-        dev->wanted_ports[key - KEY_PORT] = read_port_number(arg, state);
-        return 0;
-    case KEY_DEMO:
-        dev->demo = true;
-        return 0;
-    case KEY_ONCE:
-        dev->once = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "'%s': nothing is expected here", arg);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    for (int i = 0; i < PORT_COUNT; i++) {
+        char *end;
+        long port = strtol(texts[i], &end, 10);
+        if (*texts[i] == '\0' || *end != '\0' || port < 0 || port > 65535) {
+            dev_say("'%s' is no port (0 to 65535)", texts[i]);
+            return false;
+        }
+        ports[i] = (int)port;
     }
+    return true;
 }
 
-static const struct argp parser = {
-    options,
-    read_option,
-    NULL,
-    "Run the gateway with a private PostgreSQL, a self-signed certificate and a configuration that "
-    "knows every provider, all made in D where missing. Prints `ready` once it serves; D/env then "
-    "tells a shell where everything is. SIGINT and SIGTERM stop both.",
-    NULL,
-    NULL,
-    NULL,
-};
+static bool read_options(struct dev *dev, int argc, char **argv)
+{
+    const char *ports[PORT_COUNT] = {"8443", "8080", "9090"};
+    const struct cli_option options[] = {
+        {"dir", .argument = "D", .value = &dev->dir,
+         .words = "Where everything lives (default ./.oncehook)"},
+        {"config", 'c', .argument = "FILE", .value = &dev->file,
+         .words = "Take sources and tuning from FILE"},
+        {"port", .argument = "PORT", .value = &ports[PORT_HTTPS],
+         .words = "HTTPS (default 8443); 0 = any free, here and below"},
+        {"http-port", .argument = "PORT", .value = &ports[PORT_HTTP],
+         .words = "HTTP (default 8080)"},
+        {"admin-port", .argument = "PORT", .value = &ports[PORT_ADMIN],
+         .words = "Health and metrics (default 9090)"},
+        {"demo", .words = "Send signed sample deliveries and show what became of them",
+         .flag = &dev->demo},
+        {"once", .words = "Stop after the demo (or once it serves), with its exit code",
+         .flag = &dev->once},
+        {0},
+    };
+    cli_read_options(options,
+                     "Run the gateway with a private PostgreSQL, a self-signed certificate and a "
+                     "configuration that knows every provider, all made in D where missing. Prints "
+                     "`ready` once it serves; D/env then tells a shell where everything is. SIGINT "
+                     "and SIGTERM stop both.",
+                     argc, argv);
+    return read_port_numbers(ports, dev->wanted_ports);
+}
 
 /* ---- before anything runs -------------------------------------------------------------------- */
-
-static void join(char out[PATH_MAX], const char *directory, const char *name)
-{
-    snprintf(out, PATH_MAX, "%.3800s/%s", directory, name);
-}
 
 static enum oh_status take_lock(struct dev *dev, struct oh_error *err)
 {
     char path[PATH_MAX];
-    join(path, dev->directory, "lock");
+    dev_path(path, dev->directory, "lock");
     dev->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (dev->lock_fd < 0)
         return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
@@ -135,12 +109,12 @@ static enum oh_status prepare(struct dev *dev, struct oh_error *err)
         status = dev_files_prepare(dev->directory, &dev->secrets, err);
     if (status != OH_OK)
         return status;
-    join(dev->log_path, dev->directory, "gateway.log");
-    join(dev->env_path, dev->directory, "env");
-    join(dev->certificate, dev->directory, "cert.pem");
-    join(dev->key, dev->directory, "key.pem");
-    join(dev->spool, dev->directory, "spool");
-    join(dev->config_path, dev->directory, dev->file ? "gateway.yaml" : "oncehook.yaml");
+    dev_path(dev->log_path, dev->directory, "gateway.log");
+    dev_path(dev->env_path, dev->directory, "env");
+    dev_path(dev->certificate, dev->directory, "cert.pem");
+    dev_path(dev->key, dev->directory, "key.pem");
+    dev_path(dev->spool, dev->directory, "spool");
+    dev_path(dev->config_path, dev->directory, dev->file ? "gateway.yaml" : "oncehook.yaml");
     if (!dev->file && access(dev->config_path, F_OK) < 0)
         status = dev_files_make_config(dev->directory, dev->config_path, &dev->secrets, err);
     return status;
@@ -293,17 +267,13 @@ static enum oh_status start(struct dev *dev, struct oh_error *err)
 
 int cli_dev(int argc, char **argv)
 {
-    static char name[] = "oncehook dev";
     static struct dev dev = {.dir = ".oncehook",
-                             .wanted_ports = {8443, 8080, 9090},
                              .postgres.pidfd = -1,
                              .lock_fd = -1,
                              .signal_fd = -1,
                              .gateway_out_fd = -1};
     struct oh_error err = {0};
-    argv[0] = name;
-    argp_err_exit_status = CLI_USAGE;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &dev) != 0)
+    if (!read_options(&dev, argc, argv))
         return CLI_USAGE;
     dev_run_open(&dev);
     enum oh_status status = start(&dev, &err);

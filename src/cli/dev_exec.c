@@ -30,13 +30,24 @@ enum oh_status dev_user_find(struct dev_user *user, struct oh_error *err)
     return OH_OK;
 }
 
-void dev_child_begin(pid_t parent, int death_signal)
+const char *dev_path(char out[PATH_MAX], const char *directory, const char *name)
+{
+    snprintf(out, PATH_MAX, "%.*s/%.250s", DEV_DIRECTORY_MAX, directory, name);
+    return out;
+}
+
+static void leave_group(void)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setpgid(0, 0);
+}
+
+void dev_child_begin(pid_t parent, int death_signal)
+{
+    leave_group();
     prctl(PR_SET_PDEATHSIG, death_signal);
     if (getppid() != parent)
         raise(death_signal); /* dev died before prctl() */
@@ -56,11 +67,7 @@ static void clean_environment(void)
 static void run_child(const struct dev_user *user, const char *directory, const char *const argv[],
                       int output_fd)
 {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
-    setpgid(0, 0);
+    leave_group();
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(output_fd, STDOUT_FILENO) < 0 ||
         dup2(output_fd, STDERR_FILENO) < 0)

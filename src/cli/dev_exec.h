@@ -6,6 +6,7 @@
 
 #include "oncehook/types.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -18,6 +19,10 @@ struct dev_user {
 
 /* Errors: OH_SYSTEM when dev runs as root and there is no user `postgres`. */
 enum oh_status dev_user_find(struct dev_user *user, struct oh_error *err) OH_MUST_CHECK;
+
+/* DIRECTORY/NAME in `out`, which it returns. Directories are DEV_DIRECTORY_MAX bytes at most. */
+enum { DEV_DIRECTORY_MAX = 3000 };
+const char *dev_path(char out[PATH_MAX], const char *directory, const char *name);
 
 /* What a program wrote; of long output the end. */
 struct dev_output {

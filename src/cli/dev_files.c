@@ -4,6 +4,7 @@
 #include "cli/dev_files.h"
 
 #include "base/encode.h"
+#include "cli/cli.h"
 #include "cli/dev_exec.h"
 #include "recipe/recipe.h"
 
@@ -20,27 +21,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, SOURCE_NAME_MAX = 64 };
+enum { SOURCE_NAME_MAX = 64 };
 
-/* ---- reading and writing --------------------------------------------------------------------- */
-
-enum oh_status dev_read_file(const char *path, char **out, struct oh_error *err)
-{
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
-    char *text = malloc(FILE_BYTES_MAX + 1);
-    size_t len = text ? fread(text, 1, FILE_BYTES_MAX + 1, file) : 0;
-    bool failed = ferror(file);
-    fclose(file);
-    if (!text || failed || len > FILE_BYTES_MAX) {
-        free(text);
-        return oh_fail(err, OH_SYSTEM, "%s: %s", path, failed ? "cannot be read" : "too large");
-    }
-    text[len] = '\0';
-    *out = text;
-    return OH_OK;
-}
+/* ---- writing --------------------------------------------------------------------------------- */
 
 enum oh_status dev_write_file(const char *path, mode_t mode, const char *text, struct oh_error *err)
 {
@@ -81,14 +64,8 @@ enum oh_status dev_make_directory(const char *directory, char out[PATH_MAX], str
     }
     if ((mkdir(path, 0755) < 0 && errno != EEXIST) || !realpath(path, out))
         return oh_fail(err, OH_SYSTEM, "%s: %s", directory, strerror(errno));
-    return OH_OK;
-}
-
-/* D/NAME into a buffer; D is short enough, dev_files_prepare() has seen to that. */
-static const char *inside(char path[PATH_MAX], const char *directory, const char *name)
-{
-    snprintf(path, PATH_MAX, "%.3800s/%.250s", directory, name);
-    return path;
+    return strlen(out) <= DEV_DIRECTORY_MAX ? OH_OK
+                                            : oh_fail(err, OH_INVALID, "--dir: too long a path");
 }
 
 static bool exists(const char *path)
@@ -116,14 +93,15 @@ static enum oh_status prepare_secrets(const char *path, struct dev_secrets *secr
                                "gateway_password=%48[0-9a-f]\n"
                                "admin_token=%48[0-9a-f]\n";
     _Static_assert(DEV_SECRET_TEXT == 49, "the form's widths");
-    char text[512], *old = NULL;
+    char text[512];
+    struct oh_slice old;
     if (exists(path)) {
-        enum oh_status status = dev_read_file(path, &old, err);
+        enum oh_status status = cli_read_file(path, sizeof(text), &old, err);
         if (status != OH_OK)
             return status;
-        int fields = sscanf(old, form, secrets->owner_password, secrets->gateway_password,
+        int fields = sscanf(old.data, form, secrets->owner_password, secrets->gateway_password,
                             secrets->admin_token);
-        free(old);
+        free((char *)old.data);
         return fields == 3 ? OH_OK : oh_fail(err, OH_INVALID, "%s is not as dev wrote it", path);
     }
     if (!make_secret(secrets->owner_password) || !make_secret(secrets->gateway_password) ||
@@ -141,9 +119,9 @@ static enum oh_status prepare_secrets(const char *path, struct dev_secrets *secr
 static enum oh_status prepare_certificate(const char *directory, struct oh_error *err)
 {
     char certificate[PATH_MAX], key[PATH_MAX], unfinished[PATH_MAX];
-    inside(certificate, directory, "cert.pem");
-    inside(key, directory, "key.pem");
-    inside(unfinished, directory, "cert.pem.unfinished");
+    dev_path(certificate, directory, "cert.pem");
+    dev_path(key, directory, "key.pem");
+    dev_path(unfinished, directory, "cert.pem.unfinished");
     if (exists(certificate) && exists(key))
         return OH_OK;
     const char *const openssl[] = {"openssl",
@@ -180,12 +158,10 @@ enum oh_status dev_files_prepare(const char *directory, struct dev_secrets *secr
 {
     static const char *const private[] = {"keys", "spool"};
     char path[PATH_MAX];
-    if (strlen(directory) > 3000)
-        return oh_fail(err, OH_INVALID, "--dir: too long a path");
     for (size_t i = 0; i < sizeof(private) / sizeof(private[0]); i++)
-        if (mkdir(inside(path, directory, private[i]), 0700) < 0 && errno != EEXIST)
+        if (mkdir(dev_path(path, directory, private[i]), 0700) < 0 && errno != EEXIST)
             return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
-    enum oh_status status = prepare_secrets(inside(path, directory, "secrets"), secrets, err);
+    enum oh_status status = prepare_secrets(dev_path(path, directory, "secrets"), secrets, err);
     return status == OH_OK ? prepare_certificate(directory, err) : status;
 }
 
@@ -227,7 +203,7 @@ static bool make_key(const char *directory, const char *source, enum recipe_key_
         return make_secret(key->shown);
     case RECIPE_KEY_SPKI_B64:
         snprintf(name, sizeof(name), "keys/%s.pem", source);
-        return make_p256(inside(path, directory, name), key);
+        return make_p256(dev_path(path, directory, name), key);
     }
     return false;
 }
@@ -331,25 +307,6 @@ enum oh_status dev_files_make_config(const char *directory, const char *path,
 
 /* ---- D/env ----------------------------------------------------------------------------------- */
 
-/* Plain where the shell sees nothing special in it; else in single quotes, where only the quote
- * itself is special. */
-static void print_quoted(FILE *to, const char *value)
-{
-    static const char plain[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:@%+,-";
-    if (*value && value[strspn(value, plain)] == '\0') {
-        fputs(value, to);
-        return;
-    }
-    fputc('\'', to);
-    for (; *value; value++)
-        if (*value == '\'')
-            fputs("'\\''", to);
-        else
-            fputc(*value, to);
-    fputc('\'', to);
-}
-
 enum oh_status dev_files_write_env(const char *path, const struct dev_variable *variables,
                                    struct oh_error *err)
 {
@@ -360,7 +317,7 @@ enum oh_status dev_files_write_env(const char *path, const struct dev_variable *
         return oh_fail(err, OH_NO_MEMORY, "out of memory");
     for (const struct dev_variable *v = variables; v->name; v++) {
         fprintf(to, "%s=", v->name);
-        print_quoted(to, v->value);
+        cli_print_word(to, v->value);
         fputc('\n', to);
     }
     fputs("export", to);

@@ -25,9 +25,6 @@ struct dev_variable {
     const char *value;
 };
 
-/* The file's text, NUL-terminated; *out belongs to the caller: free(). At most 1 MiB. */
-enum oh_status dev_read_file(const char *path, char **out, struct oh_error *err) OH_MUST_CHECK;
-
 /* Writes the file as a whole or not at all (another name, then rename). */
 enum oh_status dev_write_file(const char *path, mode_t mode, const char *text,
                               struct oh_error *err) OH_MUST_CHECK;

@@ -67,13 +67,6 @@ int dev_free_port(void)
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
-/* snprintf() into a path; false when it does not fit. */
-static bool path_join(char out[PATH_MAX], const char *directory, const char *name)
-{
-    int len = snprintf(out, PATH_MAX, "%s/%s", directory, name);
-    return len > 0 && len < PATH_MAX;
-}
-
 static bool exists(const char *path)
 {
     struct stat st;
@@ -114,8 +107,8 @@ static enum oh_status place_elsewhere(struct dev_postgres *pg, const char *direc
     snprintf(pg->base, sizeof(pg->base), "%s/%s", ELSEWHERE, name);
     if (exists(pg->base)) {
         struct dev_postgres old = *pg;
-        enum oh_status status =
-            path_join(old.data, old.base, "data") ? dev_postgres_stop(&old, err) : OH_OK;
+        dev_path(old.data, old.base, "data");
+        enum oh_status status = dev_postgres_stop(&old, err);
         if (status == OH_OK)
             status = remove_tree(pg->base, err);
         if (status != OH_OK)
@@ -130,8 +123,7 @@ static enum oh_status place_elsewhere(struct dev_postgres *pg, const char *direc
 static enum oh_status place(struct dev_postgres *pg, const char *directory, struct oh_error *err)
 {
     char link[PATH_MAX];
-    if (!path_join(link, directory, "postgres"))
-        return oh_fail(err, OH_INVALID, "%s: too long a path", directory);
+    dev_path(link, directory, "postgres");
     ssize_t linked = readlink(link, pg->base, sizeof(pg->base) - 1);
     if (linked > 0) {
         pg->base[linked] = '\0';
@@ -149,8 +141,9 @@ static enum oh_status place(struct dev_postgres *pg, const char *directory, stru
                 return status;
         }
     }
-    if (!path_join(pg->data, pg->base, "data"))
+    if (strlen(pg->base) > DEV_DIRECTORY_MAX)
         return oh_fail(err, OH_INVALID, "%s: too long a path", pg->base);
+    dev_path(pg->data, pg->base, "data");
     return make_private(&pg->user, pg->base, err);
 }
 
@@ -159,7 +152,7 @@ static enum oh_status place(struct dev_postgres *pg, const char *directory, stru
 static bool has_pg_ctl(const char *directory)
 {
     char path[PATH_MAX];
-    return path_join(path, directory, "pg_ctl") && access(path, X_OK) == 0;
+    return access(dev_path(path, directory, "pg_ctl"), X_OK) == 0;
 }
 
 /* The newest of Debian's versions, or for a cluster that is there its own; else what pg_config
@@ -167,7 +160,7 @@ static bool has_pg_ctl(const char *directory)
 static enum oh_status find_binaries(struct dev_postgres *pg, struct oh_error *err)
 {
     char path[PATH_MAX], version[16] = "*";
-    FILE *file = path_join(path, pg->data, "PG_VERSION") ? fopen(path, "re") : NULL;
+    FILE *file = fopen(dev_path(path, pg->data, "PG_VERSION"), "re");
     if (file) {
         if (fscanf(file, "%15[0-9]", version) != 1)
             snprintf(version, sizeof(version), "*");
@@ -193,7 +186,7 @@ static enum oh_status find_binaries(struct dev_postgres *pg, struct oh_error *er
     struct dev_output output;
     if (dev_exec(NULL, "/", ask, &output, NULL) == OH_OK) {
         output.text[strcspn(output.text, "\n")] = '\0';
-        if (strlen(output.text) < PATH_MAX && has_pg_ctl(output.text)) {
+        if (strlen(output.text) <= DEV_DIRECTORY_MAX && has_pg_ctl(output.text)) {
             snprintf(pg->binaries, sizeof(pg->binaries), "%s", output.text);
             return OH_OK;
         }
@@ -208,8 +201,7 @@ static enum oh_status run_tool(const struct dev_postgres *pg, const char *tool,
 {
     char path[PATH_MAX];
     const char *argv[20] = {path};
-    if (!path_join(path, pg->binaries, tool))
-        return oh_fail(err, OH_INVALID, "%s: too long a path", pg->binaries);
+    dev_path(path, pg->binaries, tool);
     for (size_t i = 0; arguments[i] && i < 18; i++)
         argv[i + 1] = arguments[i];
     return dev_exec(&pg->user, pg->base, argv, output, err);
@@ -223,9 +215,9 @@ static enum oh_status write_setting_file(const struct dev_postgres *pg, const ch
                                          struct oh_error *err)
 {
     char path[PATH_MAX];
-    FILE *file = path_join(path, directory, name) ? fopen(path, mode) : NULL;
+    FILE *file = fopen(dev_path(path, directory, name), mode);
     if (!file)
-        return oh_fail(err, OH_SYSTEM, "%s/%s: %s", directory, name, strerror(errno));
+        return oh_fail(err, OH_SYSTEM, "%s: %s", path, strerror(errno));
     bool ok = fputs(text, file) >= 0 && fchmod(fileno(file), 0600) == 0 &&
               (!pg->user.drops_root || fchown(fileno(file), pg->user.uid, pg->user.gid) == 0);
     ok = fclose(file) == 0 && ok;
@@ -260,7 +252,7 @@ static int read_port(const struct dev_postgres *pg)
 {
     char path[PATH_MAX];
     int port = 0;
-    FILE *file = path_join(path, pg->data, "oncehook.conf") ? fopen(path, "re") : NULL;
+    FILE *file = fopen(dev_path(path, pg->data, "oncehook.conf"), "re");
     if (file) {
         if (fscanf(file, "port = %d", &port) != 1 || port < 1 || port > 65535)
             port = 0;
@@ -273,8 +265,7 @@ static int read_port(const struct dev_postgres *pg)
 static enum oh_status make_cluster(struct dev_postgres *pg, struct oh_error *err)
 {
     char unfinished[PATH_MAX];
-    if (!path_join(unfinished, pg->base, "data.unfinished"))
-        return oh_fail(err, OH_INVALID, "%s: too long a path", pg->base);
+    dev_path(unfinished, pg->base, "data.unfinished");
     enum oh_status status = remove_tree(unfinished, err);
     if (status != OH_OK)
         return status;
@@ -311,8 +302,8 @@ enum oh_status dev_postgres_prepare(struct dev_postgres *pg, const char *directo
     if (status == OH_OK)
         status = find_binaries(pg, err);
     char run[PATH_MAX];
-    if (status == OH_OK && path_join(run, pg->base, "run"))
-        status = make_private(&pg->user, run, err);
+    if (status == OH_OK)
+        status = make_private(&pg->user, dev_path(run, pg->base, "run"), err);
     if (status != OH_OK)
         return status;
     pg->port = read_port(pg);
@@ -325,7 +316,7 @@ enum oh_status dev_postgres_prepare(struct dev_postgres *pg, const char *directo
 static pid_t read_postmaster(const struct dev_postgres *pg, int *port)
 {
     char path[PATH_MAX];
-    FILE *file = path_join(path, pg->data, "postmaster.pid") ? fopen(path, "re") : NULL;
+    FILE *file = fopen(dev_path(path, pg->data, "postmaster.pid"), "re");
     if (!file)
         return 0;
     int pid = 0;
@@ -337,11 +328,10 @@ static pid_t read_postmaster(const struct dev_postgres *pg, int *port)
 static PGconn *connect_as_superuser(const struct dev_postgres *pg)
 {
     char run[PATH_MAX], port[12];
-    if (!path_join(run, pg->base, "run"))
-        return NULL;
     snprintf(port, sizeof(port), "%d", pg->port);
     const char *const names[] = {"host", "port", "user", "dbname", "connect_timeout", NULL};
-    const char *const values[] = {run, port, "postgres", "postgres", "10", NULL};
+    const char *const values[] = {
+        dev_path(run, pg->base, "run"), port, "postgres", "postgres", "10", NULL};
     return PQconnectdbParams(names, values, 0);
 }
 
@@ -415,8 +405,7 @@ enum oh_status dev_postgres_start(struct dev_postgres *pg, bool may_move, struct
         return status;
     fprintf(stderr, "oncehook dev: starting PostgreSQL on 127.0.0.1:%d\n", pg->port);
     char log[PATH_MAX];
-    if (!path_join(log, pg->base, "log"))
-        return oh_fail(err, OH_INVALID, "%s: too long a path", pg->base);
+    dev_path(log, pg->base, "log");
     const char *const start[] = {"start", "-D", pg->data, "-l", log, "-w", "-t", "60", "-s", NULL};
     status = run_tool(pg, "pg_ctl", start, NULL, err);
     if (status == OH_OK && !take_over(pg)) {
@@ -458,13 +447,17 @@ enum oh_status dev_postgres_stop(struct dev_postgres *pg, struct oh_error *err)
 
 /* ---- roles and database ---------------------------------------------------------------------- */
 
+static const char roles_sql[] =
+    "DO $$ BEGIN"
+    " IF to_regrole('oncehook_owner') IS NULL THEN CREATE ROLE oncehook_owner; END IF;"
+    " IF to_regrole('oncehook_gateway') IS NULL THEN CREATE ROLE oncehook_gateway; END IF;"
+    " END $$";
+
 /* Runs one statement; *found (may be NULL) tells whether it gave a row. */
-static enum oh_status run_sql(PGconn *connection, const char *text, const char *parameter,
-                              bool *found, struct oh_error *err)
+static enum oh_status run_sql(PGconn *connection, const char *text, bool *found,
+                              struct oh_error *err)
 {
-    const char *const values[] = {parameter};
-    PGresult *result =
-        PQexecParams(connection, text, parameter ? 1 : 0, NULL, values, NULL, NULL, 0);
+    PGresult *result = PQexec(connection, text);
     ExecStatusType got = PQresultStatus(result);
     enum oh_status status = OH_OK;
     if (got != PGRES_TUPLES_OK && got != PGRES_COMMAND_OK)
@@ -486,7 +479,7 @@ static enum oh_status set_password(PGconn *connection, const char *role, const c
     char *literal = verifier ? PQescapeLiteral(connection, verifier, strlen(verifier)) : NULL;
     char *text = NULL;
     if (literal && asprintf(&text, "ALTER ROLE %s LOGIN PASSWORD %s", role, literal) > 0)
-        status = run_sql(connection, text, NULL, NULL, err);
+        status = run_sql(connection, text, NULL, err);
     else
         oh_fail(err, status, "the password of %s cannot be set", role);
     free(text);
@@ -495,39 +488,24 @@ static enum oh_status set_password(PGconn *connection, const char *role, const c
     return status;
 }
 
-static enum oh_status make_role(PGconn *connection, const char *role, const char *password,
-                                struct oh_error *err)
-{
-    bool found = false;
-    enum oh_status status =
-        run_sql(connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", role, &found, err);
-    if (status == OH_OK && !found) {
-        char text[64];
-        snprintf(text, sizeof(text), "CREATE ROLE %s", role);
-        status = run_sql(connection, text, NULL, NULL, err);
-    }
-    return status == OH_OK ? set_password(connection, role, password, err) : status;
-}
-
 enum oh_status dev_postgres_set_up(const struct dev_postgres *pg, const char *owner_password,
                                    const char *gateway_password, struct oh_error *err)
 {
-    enum oh_status status;
     PGconn *connection = connect_as_superuser(pg);
-    if (!connection || PQstatus(connection) != CONNECTION_OK) {
-        status = oh_fail(err, OH_SYSTEM, "PostgreSQL: %s", PQerrorMessage(connection));
-        goto out;
-    }
     bool found = false;
-    if ((status = make_role(connection, "oncehook_owner", owner_password, err)) != OH_OK ||
-        (status = make_role(connection, "oncehook_gateway", gateway_password, err)) != OH_OK ||
-        (status = run_sql(connection, "SELECT 1 FROM pg_database WHERE datname = $1", "oncehook",
-                          &found, err)) != OH_OK)
-        goto out;
-    if (!found)
+    enum oh_status status =
+        PQstatus(connection) == CONNECTION_OK
+            ? run_sql(connection, roles_sql, NULL, err)
+            : oh_fail(err, OH_SYSTEM, "PostgreSQL: %s", PQerrorMessage(connection));
+    if (status == OH_OK)
+        status = set_password(connection, "oncehook_owner", owner_password, err);
+    if (status == OH_OK)
+        status = set_password(connection, "oncehook_gateway", gateway_password, err);
+    if (status == OH_OK)
         status =
-            run_sql(connection, "CREATE DATABASE oncehook OWNER oncehook_owner", NULL, NULL, err);
-out:
+            run_sql(connection, "SELECT FROM pg_database WHERE datname = 'oncehook'", &found, err);
+    if (status == OH_OK && !found)
+        status = run_sql(connection, "CREATE DATABASE oncehook OWNER oncehook_owner", NULL, err);
     PQfinish(connection);
     return status;
 }

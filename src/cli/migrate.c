@@ -5,90 +5,10 @@
 #include "cli/database.h"
 #include "schema/schema.h"
 
-#include <argp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_DRY_RUN = 0x100, KEY_FORCE, KEY_DATABASE, KEY_SCHEMA };
-
-static const struct argp_option options[] = {
-    {"config", 'c', "FILE", 0, "Take database.owner_url and database.schema from FILE", 0},
-    {"database", KEY_DATABASE, "URL", 0, "The owner's login, a libpq URI or conninfo", 0},
-    {"schema", KEY_SCHEMA, "NAME", 0, "The schema (default: the configured one, else public)", 0},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Say what it would do, change nothing", 0},
-    {"force", KEY_FORCE, NULL, 0, "down: even over rows, which are then lost", 0},
-    {0},
-};
-
-struct migrate_options {
-    struct cli_database_options database;
-    const char *action;
-    int steps;
-    bool dry_run, force;
-};
-
-static void read_argument(struct migrate_options *migrate, const char *arg,
-                          struct argp_state *state)
-{
-    char *end;
-    long steps;
-
-    if (state->arg_num == 0) {
-        if (strcmp(arg, "up") != 0 && strcmp(arg, "down") != 0 && strcmp(arg, "status") != 0)
-            argp_error(state, "up, down or status, not '%s'", arg);
-        migrate->action = arg;
-        return;
-    }
-    steps = strtol(arg, &end, 10);
-    if (state->arg_num > 1 || strcmp(migrate->action, "down") != 0 || *end || steps < 1 ||
-        steps > 9999)
-        argp_error(state, "'%s': only down takes a number, from 1", arg);
-    migrate->steps = (int)steps;
-}
-
-static error_t read_option(int key, char *arg, struct argp_state *state)
-{
-    struct migrate_options *migrate = state->input;
-    switch (key) {
-    case 'c':
-        migrate->database.config = arg;
-        return 0;
-    case KEY_DATABASE:
-        migrate->database.url = arg;
-        return 0;
-    case KEY_SCHEMA:
-        migrate->database.schema = arg;
-        return 0;
-    case KEY_DRY_RUN:
-        migrate->dry_run = true;
-        return 0;
-    case KEY_FORCE:
-        migrate->force = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        read_argument(migrate, arg, state);
-        return 0;
-    case ARGP_KEY_NO_ARGS:
-        argp_error(state, "up, down or status?");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp parser = {
-    options,
-    read_option,
-    "up | down [N] | status",
-    "Bring the database's schema up, or down by N migrations (default 1), or say where it is. "
-    "One at a time: others wait. up and status exit 0 when all is well; 1 when a migration was "
-    "changed, "
-    "a table is not oncehook's, or down would destroy rows; 2 for anything else.",
-    NULL,
-    NULL,
-    NULL,
-};
+enum { STEPS_MAX = 9999 };
 
 static void print_line(void *context, const char *text)
 {
@@ -97,30 +17,59 @@ static void print_line(void *context, const char *text)
     fflush(stdout);
 }
 
+/* Up, down and status are told by their first letters from here on; 0 = none of them. */
+static char read_action(const char *action, const char *steps_text, int *steps)
+{
+    char *end = NULL;
+    bool is_down = strcmp(action, "down") == 0;
+    long count = steps_text ? strtol(steps_text, &end, 10) : 1;
+    if (!is_down && strcmp(action, "up") != 0 && strcmp(action, "status") != 0)
+        fprintf(stderr, "oncehook migrate: up, down or status, not '%s'\n", action);
+    else if (steps_text && (!is_down || *end || count < 1 || count > STEPS_MAX))
+        fprintf(stderr, "oncehook migrate: '%s': only down takes a number, from 1\n", steps_text);
+    else
+        return *steps = (int)count, action[0];
+    return 0;
+}
+
 int cli_migrate(int argc, char **argv)
 {
-    static char name[] = "oncehook migrate";
-    struct migrate_options migrate = {.steps = 1};
+    struct cli_database_options from = {.url = NULL};
+    const char *action = NULL, *steps_text = NULL;
+    bool dry_run = false, force = false;
+    const struct cli_option options[] = {
+        {"config", 'c', .argument = "FILE", .value = &from.config,
+         .words = "Take database.owner_url and database.schema from FILE"},
+        {"database", .argument = "URL", .value = &from.url,
+         .words = "The owner's login, a libpq URI or conninfo"},
+        {"schema", .argument = "NAME", .value = &from.schema,
+         .words = "The schema (default: the configured one, else public)"},
+        {"dry-run", .words = "Say what it would do, change nothing", .flag = &dry_run},
+        {"force", .words = "down: even over rows, which are then lost", .flag = &force},
+        {.argument = "up|down|status", .needed = true, .value = &action},
+        {.argument = "[N]", .value = &steps_text},
+        {0},
+    };
     struct cli_database database;
     struct schema_report report = {print_line, NULL};
     struct oh_error err = {0};
     enum oh_status status;
-
-    argv[0] = name;
-    argp_err_exit_status = CLI_USAGE;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &migrate) != 0)
+    int steps;
+    cli_read_options(options,
+                     "Bring the database's schema up, or down by N migrations (default 1), or say "
+                     "where it is. One at a time: others wait. up and status exit 0 when all is "
+                     "well; 1 when a migration was changed, a table is not oncehook's, or down "
+                     "would destroy rows; 2 for anything else.",
+                     argc, argv);
+    char what = read_action(action, steps_text, &steps);
+    if (!what || !cli_database_find(&from, true, &database))
         return CLI_USAGE;
-    if (!cli_database_find(&migrate.database, true, &database))
-        return CLI_USAGE;
-
-    if (strcmp(migrate.action, "up") == 0)
-        status = schema_up(database.url, database.schema, migrate.dry_run, &report, &err);
-    else if (strcmp(migrate.action, "down") == 0)
-        status = schema_down(database.url, database.schema, migrate.steps, migrate.force,
-                             migrate.dry_run, &report, &err);
+    if (what == 'u')
+        status = schema_up(database.url, database.schema, dry_run, &report, &err);
+    else if (what == 'd')
+        status = schema_down(database.url, database.schema, steps, force, dry_run, &report, &err);
     else
         status = schema_status(database.url, database.schema, &report, &err);
-
     cli_database_release(&database);
     if (status == OH_OK)
         return CLI_OK;

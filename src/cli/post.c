@@ -123,26 +123,6 @@ enum oh_status post_make(const struct post_door *door, const struct sample_event
 
 /* ---- curl ------------------------------------------------------------------------------------ */
 
-/* Nothing inside single quotes is special but the quote itself. */
-static void print_quoted(struct oh_slice text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] == '\'')
-            fputs("'\\''", stdout);
-        else
-            putchar(text.data[i]);
-}
-
-void post_print_word(const char *text)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+="
-                                "./:@%,";
-    bool quote = !*text || text[strspn(text, plain)];
-    fputs(quote ? "'" : "", stdout);
-    print_quoted(slice_of_text(text));
-    fputs(quote ? "'" : "", stdout);
-}
-
 enum oh_status post_print_curl(const struct post_door *door, const char *ca,
                                const struct sample_delivery *delivery, struct oh_error *err)
 {
@@ -155,19 +135,19 @@ enum oh_status post_print_curl(const struct post_door *door, const char *ca,
     fputs("curl -sS", stdout);
     if (ca) {
         fputs(" --cacert ", stdout);
-        post_print_word(ca);
+        cli_print_word(stdout, ca);
     }
     for (size_t i = 0; i < delivery->header_count; i++) {
         fputs(" \\\n  -H '", stdout);
-        print_quoted(delivery->headers[i].name);
+        cli_print_quoted(stdout, delivery->headers[i].name);
         fputs(delivery->headers[i].value.len ? ": " : ";", stdout);
-        print_quoted(delivery->headers[i].value);
+        cli_print_quoted(stdout, delivery->headers[i].value);
         putchar('\'');
     }
     fputs(" \\\n  --data-raw '", stdout);
-    print_quoted(body);
+    cli_print_quoted(stdout, body);
     fputs("' \\\n  ", stdout);
-    post_print_word(door->url);
+    cli_print_word(stdout, door->url);
     putchar('\n');
     return OH_OK;
 }

@@ -39,9 +39,6 @@ enum oh_status post_make(const struct post_door *door, const struct sample_event
                          struct oh_arena *arena, struct sample_delivery *out,
                          struct oh_error *err) OH_MUST_CHECK;
 
-/* Prints one word for a POSIX shell to stdout, quoted where it must be. */
-void post_print_word(const char *text);
-
 /* Prints the shell command that sends the delivery. ca NULL: the system's. OH_INVALID: a body that
  * a command cannot carry. */
 enum oh_status post_print_curl(const struct post_door *door, const char *ca,
