@@ -197,7 +197,7 @@ proctype lane(byte l)
 {
 end:
     do
-    /* store_connect(), then recent_forget(). */
+    /* The keeper's try_link(): store_connect(), then recent_forget(). */
     :: atomic {
         lane_is[l] == AWAY && (IS_FREE(0) || IS_FREE(1) || IS_FREE(2)) ->
         if

@@ -158,7 +158,7 @@ end:
         fi;
         i = 0
        }
-    :: atomic { /* spool_finish() of the first */
+    :: atomic { /* finish_chunks(): spool_finish() of the first */
         chunk[0] != 0 && is_done[0] ->
         save_position(chunk[0]);
         chunk[0] = chunk[1]; is_done[0] = is_done[1];
