@@ -46,7 +46,7 @@ static enum health database_health(const struct admin_state *state)
 
 static enum health queue_health(const struct config *config, const struct admin_state *state)
 {
-    uint64_t percent = state->gauges.queue_events * 100 / config->queue.events;
+    double percent = state->gauges.queue_events * 100 / config->queue.events;
     if (percent >= 100)
         return UNHEALTHY;
     return percent >= QUEUE_DEGRADED_PERCENT || state->lanes_waiting > WAITING_SATURATED ? DEGRADED

@@ -91,16 +91,16 @@ static void get_state(void *context, struct admin_state *state)
     state->lanes_idle = lanes.idle;
     state->lanes_waiting = lanes.waiting;
     snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
-    state->gauges.queue_events = http_queued_events(app->http);
+    state->gauges.queue_events = (double)http_queued_events(app->http);
     if (app->spool)
         spool_get_state(app->spool, &state->spool);
-    state->gauges.spool_events = state->spool.waiting;
-    state->gauges.spool_lost = state->spool.lost;
+    state->gauges.spool_events = (double)state->spool.waiting;
+    state->gauges.spool_lost = (double)state->spool.lost;
     state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
     state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
-    state->gauges.counter_drift = upkeep_counter_drift(app->upkeep);
-    state->gauges.connections = http_connections(app->http);
-    state->gauges.memory_bytes = http_memory_bytes(app->http);
+    state->gauges.counter_drift = (double)upkeep_counter_drift(app->upkeep);
+    state->gauges.connections = (double)http_connections(app->http);
+    state->gauges.memory_bytes = (double)http_memory_bytes(app->http);
 }
 
 /* ---- start and stop -------------------------------------------------------------------------- */

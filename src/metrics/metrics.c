@@ -12,64 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* X(id, name, kind, labels, help). The order is the page's. COUNTER_SUM is summed over shards,
- * GAUGE_MAX is the greatest of them, the ASKED ones come from struct metrics_gauges.
- * docs/metrics.md is held against this table by a test. */
-#define METRICS(X)                                                                                \
-    X(EVENTS, "oncehook_events_total", COUNTER_SUM, BY_OUTCOME,                                   \
-      "Events decided, by source and outcome (exclusive; a drained event counts again).")         \
-    X(DELIVERIES, "oncehook_deliveries_total", COUNTER_SUM, BY_STATUS,                            \
-      "Deliveries answered, by source and HTTP status.")                                          \
-    X(REJECTS, "oncehook_rejects_total", COUNTER_SUM, BY_REASON,                                  \
-      "Deliveries refused, or verified and unreadable, by source and reason.")                    \
-    X(ID_CHANGED, "oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE,                            \
-      "Events with the fields of a recent one under a new id (best effort).")                     \
-    X(LAST_EVENT, "oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE,                  \
-      "Unix time at which a source's last event was captured; 0 = none since the start.")         \
-    X(DEADLOCKS, "oncehook_deadlocks_total", COUNTER_SUM, PLAIN,                                  \
-      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again.")               \
-    X(ORPHANS_BOUND, "oncehook_orphans_bound_total", COUNTER_SUM, PLAIN,                          \
-      "Orphans that this gateway's sweep bound to an enrollment that appeared later.")            \
-    X(MEMORY_CLOSED, "oncehook_memory_closed_total", COUNTER_SUM, PLAIN,                          \
-      "Connections that held most, closed for limits.memory.")                                    \
-    X(BATCH_EVENTS, "oncehook_batch_events", HISTOGRAM, PLAIN, "Events a committed batch.")       \
-    X(COMMIT, "oncehook_commit_seconds", HISTOGRAM, PLAIN,                                        \
-      "Seconds from sending a batch to its known commit.")                                        \
-    X(ACK, "oncehook_ack_seconds", HISTOGRAM, PLAIN,                                              \
-      "Seconds from a delivery's acceptance to its answer.")                                      \
-    X(QUEUE_EVENTS, "oncehook_queue_events", GAUGE_ASKED, PLAIN,                                  \
-      "Events admitted and not yet decided.")                                                     \
-    X(OLDEST_WAITING, "oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN,                      \
-      "Age of the oldest event that no lane has sent yet.")                                       \
-    X(SPOOL_EVENTS, "oncehook_spool_events", GAUGE_ASKED, PLAIN,                                  \
-      "Events in the spool, waiting for PostgreSQL.")                                             \
-    X(SPOOL_LOST, "oncehook_spool_lost_total", COUNTER_ASKED, PLAIN,                              \
-      "Records of the spool that were acknowledged and cannot be read, since its first start.")   \
-    X(DATABASE_UP, "oncehook_database_up", GAUGE_ASKED, PLAIN,                                    \
-      "1 if events can be committed now, else 0.")                                                \
-    X(CONNECTIONS, "oncehook_connections", GAUGE_ASKED, PLAIN,                                    \
-      "Open client connections of the gateway listener.")                                         \
-    X(MEMORY, "oncehook_memory_bytes", GAUGE_ASKED, PLAIN, "Bytes that count for limits.memory.") \
-    X(COUNTER_DRIFT, "oncehook_counter_drift", GAUGE_ASKED, PLAIN,                                \
-      "Counters that differ from their events, when last measured; absent until then.")
-
+/* COUNTER_SUM is summed over shards, GAUGE_MAX is the greatest of them, the ASKED ones come from
+ * struct metrics_gauges. */
 enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
 enum metric_labels { PLAIN, BY_SOURCE, BY_OUTCOME, BY_STATUS, BY_REASON };
-
-#define X(id, name, kind, labels, help) METRIC_##id,
-enum metric_id { METRICS(X) METRIC_COUNT };
-#undef X
-
-static const struct metric {
-    const char *name;
-    enum metric_kind kind;
-    enum metric_labels labels;
-    const char *help;
-} metric_table[] = {
-#define X(id, name, kind, labels, help) [METRIC_##id] = {name, kind, labels, help},
-    METRICS(X)
-#undef X
-};
 
 #define X(name, word) word,
 static const char *const outcome_words[] = {METRIC_OUTCOMES(X)};
@@ -93,12 +39,7 @@ static const struct {
 /* Upper bounds of the buckets, as they are observed; divided by `divisor` they are shown. */
 enum { BUCKETS_MAX = 15 };
 
-/* The histograms, in the order of their rows above. */
 enum { HISTOGRAM_BATCH_EVENTS, HISTOGRAM_COMMIT, HISTOGRAM_ACK, HISTOGRAM_COUNT };
-_Static_assert(METRIC_COMMIT == METRIC_BATCH_EVENTS + HISTOGRAM_COMMIT &&
-                   METRIC_ACK == METRIC_BATCH_EVENTS + HISTOGRAM_ACK,
-               "histograms follow each other in METRICS");
-
 static const struct histogram_shape {
     double divisor;
     size_t count; /* of bounds; one more bucket takes what is beyond */
@@ -146,6 +87,60 @@ struct metrics {
     uint32_t source_count, shard_count;
     char **source_labels;          /* escaped */
     struct metrics_shard **shards; /* each its own cache lines */
+};
+
+/* ---- the table ---- */
+
+#define IN_SHARD(member)  offsetof(struct metrics_shard, member)
+#define IN_SOURCE(member) offsetof(struct source_cells, member)
+#define IN_GAUGES(member) offsetof(struct metrics_gauges, member)
+
+/* In the order of the page. docs/metrics.md is held against it by a test. */
+static const struct metric {
+    const char *name;
+    enum metric_kind kind;
+    enum metric_labels labels;
+    size_t place; /* of its first cell, of its value among the gauges, or the histogram's number */
+    const char *help;
+} metric_table[] = {
+    {"oncehook_events_total", COUNTER_SUM, BY_OUTCOME, IN_SOURCE(events),
+     "Events decided, by source and outcome (exclusive; a drained event counts again)."},
+    {"oncehook_deliveries_total", COUNTER_SUM, BY_STATUS, IN_SOURCE(deliveries),
+     "Deliveries answered, by source and HTTP status."},
+    {"oncehook_rejects_total", COUNTER_SUM, BY_REASON, IN_SOURCE(rejects),
+     "Deliveries refused, or verified and unreadable, by source and reason."},
+    {"oncehook_id_changed_total", COUNTER_SUM, BY_SOURCE, IN_SOURCE(id_changed),
+     "Events with the fields of a recent one under a new id (best effort)."},
+    {"oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE, IN_SOURCE(last_event),
+     "Unix time at which a source's last event was captured; 0 = none since the start."},
+    {"oncehook_deadlocks_total", COUNTER_SUM, PLAIN, IN_SHARD(deadlocks),
+     "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again."},
+    {"oncehook_orphans_bound_total", COUNTER_SUM, PLAIN, IN_SHARD(bound),
+     "Orphans that this gateway's sweep bound to an enrollment that appeared later."},
+    {"oncehook_memory_closed_total", COUNTER_SUM, PLAIN, IN_SHARD(memory_closed),
+     "Connections that held most, closed for limits.memory."},
+    {"oncehook_batch_events", HISTOGRAM, PLAIN, HISTOGRAM_BATCH_EVENTS,
+     "Events a committed batch."},
+    {"oncehook_commit_seconds", HISTOGRAM, PLAIN, HISTOGRAM_COMMIT,
+     "Seconds from sending a batch to its known commit."},
+    {"oncehook_ack_seconds", HISTOGRAM, PLAIN, HISTOGRAM_ACK,
+     "Seconds from a delivery's acceptance to its answer."},
+    {"oncehook_queue_events", GAUGE_ASKED, PLAIN, IN_GAUGES(queue_events),
+     "Events admitted and not yet decided."},
+    {"oncehook_oldest_waiting_seconds", GAUGE_ASKED, PLAIN, IN_GAUGES(oldest_waiting_seconds),
+     "Age of the oldest event that no lane has sent yet."},
+    {"oncehook_spool_events", GAUGE_ASKED, PLAIN, IN_GAUGES(spool_events),
+     "Events in the spool, waiting for PostgreSQL."},
+    {"oncehook_spool_lost_total", COUNTER_ASKED, PLAIN, IN_GAUGES(spool_lost),
+     "Records of the spool that were acknowledged and cannot be read, since its first start."},
+    {"oncehook_database_up", GAUGE_ASKED, PLAIN, IN_GAUGES(database_up),
+     "1 if events can be committed now, else 0."},
+    {"oncehook_connections", GAUGE_ASKED, PLAIN, IN_GAUGES(connections),
+     "Open client connections of the gateway listener."},
+    {"oncehook_memory_bytes", GAUGE_ASKED, PLAIN, IN_GAUGES(memory_bytes),
+     "Bytes that count for limits.memory."},
+    {"oncehook_counter_drift", GAUGE_ASKED, PLAIN, IN_GAUGES(counter_drift),
+     "Counters that differ from their events, when last measured; absent until then."},
 };
 
 /* ---- life ---- */
@@ -320,38 +315,17 @@ void metrics_observe_ack_us(struct metrics_shard *shard, int64_t us)
 
 /* ---- reading ---- */
 
-/* The cell of one series in one shard; `word` counts within the second label. */
-static const cell *shard_cell(const struct metrics_shard *shard, enum metric_id id, uint32_t source,
-                              size_t word)
-{
-    const struct source_cells *cells = &shard->sources[source];
-    switch (id) {
-    case METRIC_ORPHANS_BOUND:
-        return &shard->bound;
-    case METRIC_EVENTS:
-        return &cells->events[word];
-    case METRIC_DELIVERIES:
-        return &cells->deliveries[word];
-    case METRIC_REJECTS:
-        return &cells->rejects[word];
-    case METRIC_ID_CHANGED:
-        return &cells->id_changed;
-    case METRIC_LAST_EVENT:
-        return &cells->last_event;
-    case METRIC_MEMORY_CLOSED:
-        return &shard->memory_closed;
-    default:
-        return &shard->deadlocks;
-    }
-}
-
-static uint64_t series_read(const struct metrics *metrics, enum metric_id id, uint32_t source,
-                            size_t word)
+/* One series; `word` counts within the second label. */
+static uint64_t series_read(const struct metrics *metrics, const struct metric *metric,
+                            uint32_t source, size_t word)
 {
     uint64_t value = 0;
     for (uint32_t i = 0; i < metrics->shard_count; i++) {
-        uint64_t part = cell_read(shard_cell(metrics->shards[i], id, source, word));
-        if (metric_table[id].kind == COUNTER_SUM)
+        const struct metrics_shard *shard = metrics->shards[i];
+        const char *cells =
+            metric->labels == PLAIN ? (const char *)shard : (const char *)&shard->sources[source];
+        uint64_t part = cell_read((const cell *)(const void *)(cells + metric->place) + word);
+        if (metric->kind == COUNTER_SUM)
             value += part;
         else if (part > value)
             value = part;
@@ -359,12 +333,11 @@ static uint64_t series_read(const struct metrics *metrics, enum metric_id id, ui
     return value;
 }
 
-static void render_counted(FILE *page, const struct metrics *metrics, enum metric_id id)
+static void render_counted(FILE *page, const struct metrics *metrics, const struct metric *metric)
 {
-    const struct metric *metric = &metric_table[id];
     if (metric->labels == PLAIN) {
         fprintf(page, "%s %llu\n", metric->name,
-                (unsigned long long)series_read(metrics, id, 0, 0));
+                (unsigned long long)series_read(metrics, metric, 0, 0));
         return;
     }
     const char *label = label_table[metric->labels].label;
@@ -373,18 +346,18 @@ static void render_counted(FILE *page, const struct metrics *metrics, enum metri
             fprintf(page, "%s{source=\"%s\"", metric->name, metrics->source_labels[source]);
             if (label)
                 fprintf(page, ",%s=\"%s\"", label, label_table[metric->labels].words[word]);
-            fprintf(page, "} %llu\n", (unsigned long long)series_read(metrics, id, source, word));
+            fprintf(page, "} %llu\n",
+                    (unsigned long long)series_read(metrics, metric, source, word));
         }
 }
 
-static void render_histogram(FILE *page, const struct metrics *metrics, enum metric_id id)
+static void render_histogram(FILE *page, const struct metrics *metrics, const struct metric *metric)
 {
-    const char *name = metric_table[id].name;
-    int place = (int)id - METRIC_BATCH_EVENTS;
-    const struct histogram_shape *shape = &shapes[place];
+    const char *name = metric->name;
+    const struct histogram_shape *shape = &shapes[metric->place];
     uint64_t buckets[BUCKETS_MAX + 1] = {0}, sum = 0, count = 0;
     for (uint32_t i = 0; i < metrics->shard_count; i++) {
-        const struct histogram *part = &metrics->shards[i]->histograms[place];
+        const struct histogram *part = &metrics->shards[i]->histograms[metric->place];
         for (size_t b = 0; b <= shape->count; b++)
             buckets[b] += cell_read(&part->buckets[b]);
         sum += cell_read(&part->sum);
@@ -400,56 +373,23 @@ static void render_histogram(FILE *page, const struct metrics *metrics, enum met
     fprintf(page, "%s_count %llu\n", name, (unsigned long long)count);
 }
 
-/* The value of a metric that is asked for; false = not to be shown. */
-static bool asked_read(const struct metrics_gauges *gauges, enum metric_id id, double *value)
-{
-    switch (id) {
-    case METRIC_QUEUE_EVENTS:
-        *value = (double)gauges->queue_events;
-        return true;
-    case METRIC_OLDEST_WAITING:
-        *value = gauges->oldest_waiting_seconds;
-        return true;
-    case METRIC_SPOOL_EVENTS:
-        *value = (double)gauges->spool_events;
-        return true;
-    case METRIC_SPOOL_LOST:
-        *value = (double)gauges->spool_lost;
-        return true;
-    case METRIC_DATABASE_UP:
-        *value = gauges->database_up ? 1 : 0;
-        return true;
-    case METRIC_CONNECTIONS:
-        *value = (double)gauges->connections;
-        return true;
-    case METRIC_MEMORY:
-        *value = (double)gauges->memory_bytes;
-        return true;
-    case METRIC_COUNTER_DRIFT:
-        *value = (double)gauges->counter_drift;
-        return gauges->counter_drift >= 0;
-    default:
-        return false;
-    }
-}
-
 static void render_metric(FILE *page, const struct metrics *metrics,
-                          const struct metrics_gauges *gauges, enum metric_id id)
+                          const struct metrics_gauges *gauges, const struct metric *metric)
 {
     static const char *const type_words[] = {"counter", "gauge", "gauge", "counter", "histogram"};
-    const struct metric *metric = &metric_table[id];
-    double value = 0;
     bool asked = metric->kind == GAUGE_ASKED || metric->kind == COUNTER_ASKED;
-    if (asked && !asked_read(gauges, id, &value))
-        return;
+    double value =
+        asked ? *(const double *)(const void *)((const char *)gauges + metric->place) : 0;
+    if (value < 0)
+        return; /* never measured */
     fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
             type_words[metric->kind]);
     if (metric->kind == HISTOGRAM)
-        render_histogram(page, metrics, id);
+        render_histogram(page, metrics, metric);
     else if (asked)
         fprintf(page, "%s %.16g\n", metric->name, value);
     else
-        render_counted(page, metrics, id);
+        render_counted(page, metrics, metric);
 }
 
 char *metrics_render(const struct metrics *metrics, const struct metrics_gauges *gauges,
@@ -459,8 +399,8 @@ char *metrics_render(const struct metrics *metrics, const struct metrics_gauges 
     FILE *page = open_memstream(&text, len);
     if (!page)
         return NULL;
-    for (int id = 0; id < METRIC_COUNT; id++)
-        render_metric(page, metrics, gauges, (enum metric_id)id);
+    for (size_t i = 0; i < sizeof(metric_table) / sizeof(metric_table[0]); i++)
+        render_metric(page, metrics, gauges, &metric_table[i]);
     bool failed = ferror(page);
     if (fclose(page) != 0 || failed) {
         free(text);

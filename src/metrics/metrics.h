@@ -82,16 +82,16 @@ void metrics_observe_batch_events(struct metrics_shard *shard, uint32_t events);
 void metrics_observe_commit_us(struct metrics_shard *shard, int64_t us);
 void metrics_observe_ack_us(struct metrics_shard *shard, int64_t us);
 
-/* What is asked for when metrics are read. */
+/* What is asked for when metrics are read; a negative value is not shown. */
 struct metrics_gauges {
-    uint64_t queue_events;
+    double queue_events;
     double oldest_waiting_seconds;
-    uint64_t spool_events;
-    uint64_t spool_lost;   /* since the spool's first start */
-    int database_up;       /* 1 or 0 */
-    int64_t counter_drift; /* last measured; -1 = never measured, then not shown */
-    uint64_t connections;  /* open client connections */
-    uint64_t memory_bytes; /* what counts for limits.memory */
+    double spool_events;
+    double spool_lost;    /* since the spool's first start */
+    double database_up;   /* 1 or 0 */
+    double counter_drift; /* last measured; -1 = never measured */
+    double connections;   /* open client connections */
+    double memory_bytes;  /* what counts for limits.memory */
 };
 
 /* The Prometheus text exposition (version 0.0.4), malloc'ed and NUL-terminated, *len its length;
