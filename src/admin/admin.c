@@ -285,8 +285,7 @@ enum oh_status admin_start(const struct config *config, const struct metrics *me
     pthread_mutex_init(&admin->slots_mutex, NULL);
     for (size_t i = 0; i < CONNECTION_SLOTS; i++)
         admin->slots[i].fd = -1;
-    if (config->database.url &&
-        !(admin->tables = tables_new(config->database.url, config->database.schema))) {
+    if (config->database.url && !(admin->tables = tables_new(config))) {
         oh_fail(err, OH_NO_MEMORY, "no memory for the admin listener");
         goto fail;
     }

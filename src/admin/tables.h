@@ -4,13 +4,15 @@
 #ifndef ADMIN_TABLES_H
 #define ADMIN_TABLES_H
 
+#include "config/config.h"
+
 #include <jansson.h>
 
 struct tables;
 
-/* url: libpq URI, schema: whose tables; both must outlive it. Does not connect. NULL when memory is
- * gone. */
-struct tables *tables_new(const char *url, const char *schema);
+/* Asks database.url for the tables of database.schema; config must outlive it. Does not connect.
+ * NULL when memory is gone. */
+struct tables *tables_new(const struct config *config);
 void tables_free(struct tables *tables);
 
 /* A new reference to [{"name","bytes","rows"}, …], the five greatest, partitions summed up in their
