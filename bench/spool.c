@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench/spool: the spool without HTTP and without PostgreSQL.
  *
- *   spool put DIRECTORY [--events N] [--lanes L] [--payload BYTES] [--log FILE]
+ *   spool put DIRECTORY [--events N] [--lanes L] [--payload BYTES] [--rate N] [--log FILE]
  *   spool get DIRECTORY [--chunk N] [--log FILE]
  *
  * `put` hands events over from L threads, as lanes do, and says how many a second were spooled;
@@ -40,7 +40,7 @@ enum {
 
 struct options {
     const char *action, *directory, *log;
-    uint64_t events, bytes, start;
+    uint64_t events, bytes, start, rate;
     unsigned lanes, payload, chunk;
     int64_t deadline_ms;
 };
@@ -59,6 +59,7 @@ static struct config config = {
 static struct spool *spool;
 static _Atomic uint64_t next_event, spooled, undecided;
 static int log_fd = -1;
+static int64_t started_us; /* monotonic */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t decided_some = PTHREAD_COND_INITIALIZER;
@@ -179,6 +180,18 @@ static void on_decided(void *context, struct delivery *decided)
     pthread_mutex_unlock(&mutex);
 }
 
+/* Sleeps until event number `number` is due. */
+static void pace(uint64_t number)
+{
+    if (options.rate == 0)
+        return;
+    int64_t due_us = started_us + (int64_t)((number - options.start) * 1000000 / options.rate);
+    int64_t left_us = due_us - clock_mono_us();
+    struct timespec pause = {.tv_sec = left_us / 1000000, .tv_nsec = left_us % 1000000 * 1000};
+    if (left_us > 0)
+        nanosleep(&pause, NULL);
+}
+
 static void *run_lane(void *unused)
 {
     (void)unused;
@@ -196,6 +209,7 @@ static void *run_lane(void *unused)
         }
         if (count == 0)
             return NULL;
+        pace(first);
         pthread_mutex_lock(&mutex);
         while (in_flight + count > WINDOW_MAX)
             pthread_cond_wait(&decided_some, &mutex);
@@ -208,7 +222,7 @@ static void *run_lane(void *unused)
 static int put(void)
 {
     pthread_t threads[LANES_MAX];
-    int64_t started_us = clock_mono_us();
+    started_us = clock_mono_us();
     atomic_store(&next_event, options.start);
     for (unsigned i = 0; i < options.lanes; i++)
         if (pthread_create(&threads[i], NULL, run_lane, NULL) != 0)
@@ -236,7 +250,7 @@ static int get(void)
     uint64_t records = 0, wrong = 0;
     struct lines lines = {.len = 0};
     struct spool_state state;
-    int64_t started_us = clock_mono_us();
+    started_us = clock_mono_us();
     for (;;) {
         struct spool_chunk *chunk = spool_read(spool, options.chunk, CHUNK_BYTES);
         if (!chunk) {
@@ -290,6 +304,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         if (options.chunk < 1)
             argp_error(state, "--chunk: at least 1");
         return 0;
+    case 'r':
+        options.rate = strtoull(text, NULL, 10);
+        return 0;
     case 'b':
         options.bytes = strtoull(text, NULL, 10);
         return 0;
@@ -324,6 +341,7 @@ int main(int argc, char **argv)
         {"start", 's', "N", 0, "number of the first (0)", 0},
         {"lanes", 'l', "L", 0, "threads that hand over (2)", 0},
         {"payload", 'p', "BYTES", 0, "of one event (600)", 0},
+        {"rate", 'r', "N", 0, "events a second (as fast as it goes)", 0},
         {"chunk", 'c', "N", 0, "records read at once (1000)", 0},
         {"bytes", 'b', "BYTES", 0, "spool.bytes (10 GiB)", 0},
         {"deadline", 'd', "MS", 0, "of a delivery (3000)", 0},
@@ -350,6 +368,7 @@ int main(int argc, char **argv)
         spool_open(&config, metrics_shard_at(metrics, 0), on_decided, NULL, &spool, &err) !=
             OH_OK) {
         fprintf(stderr, "spool: %s\n", err.text[0] ? err.text : strerror(errno));
+        metrics_free(metrics);
         return EXIT_USAGE;
     }
     printf("open seconds=%.6f\n", (double)(clock_mono_us() - opening_us) / 1e6);

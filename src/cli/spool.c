@@ -262,6 +262,9 @@ static int drain(struct look *look)
     if (is_owned(look))
         return CLI_USAGE;
     spool_get_state(look->spool, &before);
+    progress.all = before.waiting;
+    if (progress.shows) /* beside a bar, only what matters */
+        log_set_level(LOG_WARNING);
     spool_close(look->spool);
     look->spool = NULL;
     enum oh_status result = app_drain(look->config, on_progress, &progress, &left, &err);
