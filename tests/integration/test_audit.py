@@ -341,3 +341,19 @@ def test_the_gauge_follows_the_drift_and_the_log_says_it_once_a_change(busy, sta
     assert audit(busy, "--repair")[0] == 0
     wait_until(lambda: gateway.metric("oncehook_counter_drift") == 0, 20, what="the repair is seen")
     assert len(lines_of(gateway, "counters agree with their events again")) == 1
+
+
+def test_an_instance_that_takes_too_long_is_passed_over_and_named(busy, start_gateway):
+    """A cancelled statement looks like one that took its 60 s."""
+    with contextlib.closing(busy.connect()) as holder, holder.cursor() as cursor:
+        holder.autocommit = False
+        cursor.execute("LOCK TABLE campaign_enrollments IN ACCESS EXCLUSIVE MODE")
+        gateway = start_gateway()
+
+        def named():
+            busy.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                     "AND application_name = 'oncehook audit window' AND datname = current_database()")
+            return lines_of(gateway, "an instance is too large for the audit window")
+        line = wait_until(named, 30, what="it is named")[0]
+        assert line["instance"] == min(instance for instance, _ in busy.busy)
+    wait_until(lambda: gateway.metrics().get("oncehook_counter_drift") == 0, 30, what="the round ends")

@@ -206,6 +206,17 @@ def test_a_capture_held_between_its_snapshot_and_its_commit_is_bound_and_counted
     assert database.counter_drift() == []
 
 
+def test_a_flood_of_enrollments_is_bound_too(database, gateway):
+    """More than one look holds, in one statement: the walk starts again."""
+    (instance, _), = database.seed()
+    database.sql("INSERT INTO campaign_events (enrollment_id, event_type) "
+                 "SELECT gen_random_uuid(), 'sent' FROM generate_series(1, 5000)")
+    time.sleep(2.5)  # a walk has come by all of them
+    database.sql("INSERT INTO campaign_enrollments (id, instance_id) SELECT enrollment_id, %s FROM campaign_events", instance)
+    wait_until(lambda: unbound(database) == 0, 30, what="bound")
+    assert database.counter_drift() == [] and gateway.metric("oncehook_orphans_bound_total") == 5000
+
+
 @pytest.mark.parametrize("gateways", [1, 2])
 def test_what_was_missed_while_no_gateway_ran_is_bound_after_the_start(database, start_gateway, gateways):
     (instance, _), = database.seed()
