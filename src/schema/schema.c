@@ -18,6 +18,99 @@ int schema_version_wanted(void)
     return version;
 }
 
+/* ---- one migration --------------------------------------------------------------------------- */
+
+/* What is asked for: a way, and how. */
+struct change {
+    bool is_down, force, dry_run;
+};
+
+/* Refuses if a table that the migration made has rows; `lock`: and keeps everybody off it. */
+static enum oh_status refuse_rows(struct session *session, const struct migration *migration,
+                                  bool lock)
+{
+    enum oh_status status = OH_OK;
+    size_t at = 0;
+
+    for (struct oh_slice t; status == OH_OK && (t = migration_next_table(migration, &at)).data;) {
+        PGresult *rows;
+        char sql[256];
+        snprintf(sql, sizeof(sql), "LOCK TABLE %s.%.*s IN ACCESS EXCLUSIVE MODE",
+                 session->schema_quoted, (int)t.len, t.data);
+        if (lock)
+            status = session_query(session, sql, 0, NULL, NULL);
+        snprintf(sql, sizeof(sql), "SELECT EXISTS (SELECT FROM %s.%.*s)", session->schema_quoted,
+                 (int)t.len, t.data);
+        if (status == OH_OK)
+            status = session_query(session, sql, 0, NULL, &rows);
+        if (status != OH_OK)
+            return status;
+        if (PQgetvalue(rows, 0, 0)[0] == 't')
+            status = oh_fail(session->err, OH_INVALID,
+                             "undoing %04d %s would destroy the rows of %.*s: --force does it",
+                             migration->version, migration->name, (int)t.len, t.data);
+        PQclear(rows);
+    }
+    return status;
+}
+
+static enum oh_status forget_migration(struct session *session, const struct migration *migration)
+{
+    char version[16];
+    snprintf(version, sizeof(version), "%d", migration->version);
+    const char *const values[] = {version};
+
+    enum oh_status status =
+        session_query(session, "DELETE FROM schema_migrations WHERE version = $1", 1, values, NULL);
+    if (status == OH_OK && migration->version == 1) /* the last one: nothing of ours stays */
+        status = session_query(session, "DROP TABLE schema_migrations", 0, NULL, NULL);
+    return status;
+}
+
+static enum oh_status change_in_transaction(struct session *session,
+                                            const struct migration *migration,
+                                            const struct change *change)
+{
+    char version[16];
+    snprintf(version, sizeof(version), "%d", migration->version);
+    const char *const values[] = {version, migration->name, migration->checksum};
+    const char *sql = change->is_down ? migration->down->text : migration->up->text;
+
+    enum oh_status status = session_begin(session);
+    if (status == OH_OK && change->is_down && !change->force)
+        status = refuse_rows(session, migration, true);
+    if (status == OH_OK)
+        status = session_query(session, sql, 0, NULL, NULL);
+    if (status == OH_OK && change->is_down)
+        status = forget_migration(session, migration);
+    else if (status == OH_OK)
+        status = session_query(
+            session, "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            3, values, NULL);
+    if (status == OH_OK)
+        status = session_commit(session);
+    if (status != OH_OK)
+        session_rollback(session);
+    return status;
+}
+
+static enum oh_status run_change(struct session *session, const struct migration *migration,
+                                 const struct change *change)
+{
+    if (change->dry_run) {
+        session_say(session, "would %s %04d %s", change->is_down ? "undo" : "apply",
+                    migration->version, migration->name);
+        return OH_OK;
+    }
+    int64_t start_us = clock_mono_us();
+    enum oh_status status = change_in_transaction(session, migration, change);
+    if (status == OH_OK)
+        session_say(session, "%s %04d %s in %lld ms", change->is_down ? "undid" : "applied",
+                    migration->version, migration->name,
+                    (long long)(clock_mono_us() - start_us) / 1000);
+    return status;
+}
+
 /* ---- up ------------------------------------------------------------------------------------- */
 
 /* A table that a migration is going to make and that is there already is somebody else's. */
@@ -66,43 +159,7 @@ static enum oh_status make_ledger(struct session *session)
     return session_query(session, sql, 0, NULL, NULL);
 }
 
-static enum oh_status apply_in_transaction(struct session *session,
-                                           const struct migration *migration)
-{
-    char version[16];
-    snprintf(version, sizeof(version), "%d", migration->version);
-    const char *const values[] = {version, migration->name, migration->checksum};
-
-    enum oh_status status = session_begin(session);
-    if (status == OH_OK)
-        status = session_query(session, migration->up->text, 0, NULL, NULL);
-    if (status == OH_OK)
-        status = session_query(
-            session, "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
-            3, values, NULL);
-    if (status == OH_OK)
-        status = session_commit(session);
-    if (status != OH_OK)
-        session_rollback(session);
-    return status;
-}
-
-static enum oh_status apply(struct session *session, const struct migration *migration,
-                            bool dry_run)
-{
-    if (dry_run) {
-        session_say(session, "would apply %04d %s", migration->version, migration->name);
-        return OH_OK;
-    }
-    int64_t start_us = clock_mono_us();
-    enum oh_status status = apply_in_transaction(session, migration);
-    if (status == OH_OK)
-        session_say(session, "applied %04d %s in %lld ms", migration->version, migration->name,
-                    (long long)(clock_mono_us() - start_us) / 1000);
-    return status;
-}
-
-static enum oh_status apply_missing(struct session *session, bool dry_run)
+static enum oh_status apply_missing(struct session *session, const struct change *change)
 {
     enum oh_status status = OH_OK;
     size_t missing = 0;
@@ -114,10 +171,10 @@ static enum oh_status apply_missing(struct session *session, bool dry_run)
     for (size_t i = 0; i < session->migrations.count && status == OH_OK; i++) {
         if (session_find_applied(session, session->migrations.items[i].version))
             continue;
-        if (missing++ == 0 && !dry_run && !session->ledger_exists)
+        if (missing++ == 0 && !change->dry_run && !session->ledger_exists)
             status = make_ledger(session);
         if (status == OH_OK)
-            status = apply(session, &session->migrations.items[i], dry_run);
+            status = run_change(session, &session->migrations.items[i], change);
     }
     if (status == OH_OK && missing == 0)
         session_say(session, "nothing to do: schema %s is at version %d", session->schema_quoted,
@@ -128,93 +185,20 @@ static enum oh_status apply_missing(struct session *session, bool dry_run)
 enum oh_status schema_up(const char *url, const char *schema, bool dry_run,
                          const struct schema_report *report, struct oh_error *err)
 {
+    const struct change change = {.dry_run = dry_run};
     struct session session;
     enum oh_status status = session_open(&session, url, schema, !dry_run, report, err);
     if (status == OH_OK)
-        status = apply_missing(&session, dry_run);
+        status = apply_missing(&session, &change);
     session_close(&session);
     return status;
 }
 
 /* ---- down ----------------------------------------------------------------------------------- */
 
-/* Refuses if a table that the migration made has rows; `lock`: and keeps everybody off it. */
-static enum oh_status refuse_rows(struct session *session, const struct migration *migration,
-                                  bool lock)
-{
-    enum oh_status status = OH_OK;
-    size_t at = 0;
-
-    for (struct oh_slice t; status == OH_OK && (t = migration_next_table(migration, &at)).data;) {
-        PGresult *rows;
-        char sql[256];
-        snprintf(sql, sizeof(sql), "LOCK TABLE %s.%.*s IN ACCESS EXCLUSIVE MODE",
-                 session->schema_quoted, (int)t.len, t.data);
-        if (lock)
-            status = session_query(session, sql, 0, NULL, NULL);
-        snprintf(sql, sizeof(sql), "SELECT EXISTS (SELECT FROM %s.%.*s)", session->schema_quoted,
-                 (int)t.len, t.data);
-        if (status == OH_OK)
-            status = session_query(session, sql, 0, NULL, &rows);
-        if (status != OH_OK)
-            return status;
-        if (PQgetvalue(rows, 0, 0)[0] == 't')
-            status = oh_fail(session->err, OH_INVALID,
-                             "undoing %04d %s would destroy the rows of %.*s: --force does it",
-                             migration->version, migration->name, (int)t.len, t.data);
-        PQclear(rows);
-    }
-    return status;
-}
-
-static enum oh_status forget_migration(struct session *session, const struct migration *migration)
-{
-    char version[16];
-    snprintf(version, sizeof(version), "%d", migration->version);
-    const char *const values[] = {version};
-
-    enum oh_status status =
-        session_query(session, "DELETE FROM schema_migrations WHERE version = $1", 1, values, NULL);
-    if (status == OH_OK && migration->version == 1) /* the last one: nothing of ours stays */
-        status = session_query(session, "DROP TABLE schema_migrations", 0, NULL, NULL);
-    return status;
-}
-
-static enum oh_status undo_in_transaction(struct session *session,
-                                          const struct migration *migration, bool force)
-{
-    enum oh_status status = session_begin(session);
-    if (status == OH_OK && !force)
-        status = refuse_rows(session, migration, true);
-    if (status == OH_OK)
-        status = session_query(session, migration->down->text, 0, NULL, NULL);
-    if (status == OH_OK)
-        status = forget_migration(session, migration);
-    if (status == OH_OK)
-        status = session_commit(session);
-    if (status != OH_OK)
-        session_rollback(session);
-    return status;
-}
-
-static enum oh_status undo(struct session *session, const struct migration *migration, bool force,
-                           bool dry_run)
-{
-    if (dry_run) {
-        session_say(session, "would undo %04d %s", migration->version, migration->name);
-        return OH_OK;
-    }
-    int64_t start_us = clock_mono_us();
-    enum oh_status status = undo_in_transaction(session, migration, force);
-    if (status == OH_OK)
-        session_say(session, "undid %04d %s in %lld ms", migration->version, migration->name,
-                    (long long)(clock_mono_us() - start_us) / 1000);
-    return status;
-}
-
 /* The last `steps` applied migrations, newest first. Rows are looked for in all of them before the
  * first is undone, and again in each one's transaction, with everybody kept off. */
-static enum oh_status undo_last(struct session *session, int steps, bool force, bool dry_run)
+static enum oh_status undo_last(struct session *session, int steps, const struct change *change)
 {
     if (session->applied_count == 0) {
         session_say(session, "nothing to do: schema %s has no migration", session->schema_quoted);
@@ -231,20 +215,21 @@ static enum oh_status undo_last(struct session *session, int steps, bool force, 
     const size_t first = (size_t)steps < count ? count - (size_t)steps : 0;
     const struct migration *migrations = session->migrations.items;
     enum oh_status status = OH_OK;
-    for (size_t i = count; i > first && status == OH_OK && !force; i--)
+    for (size_t i = count; i > first && status == OH_OK && !change->force; i--)
         status = refuse_rows(session, &migrations[session->applied[i - 1].version - 1], false);
     for (size_t i = count; i > first && status == OH_OK; i--)
-        status = undo(session, &migrations[session->applied[i - 1].version - 1], force, dry_run);
+        status = run_change(session, &migrations[session->applied[i - 1].version - 1], change);
     return status;
 }
 
 enum oh_status schema_down(const char *url, const char *schema, int steps, bool force, bool dry_run,
                            const struct schema_report *report, struct oh_error *err)
 {
+    const struct change change = {.is_down = true, .force = force, .dry_run = dry_run};
     struct session session;
     enum oh_status status = session_open(&session, url, schema, !dry_run, report, err);
     if (status == OH_OK)
-        status = undo_last(&session, steps, force, dry_run);
+        status = undo_last(&session, steps, &change);
     session_close(&session);
     return status;
 }
