@@ -46,7 +46,11 @@ MUTANTS = {
         "TRIGGER_FOR_EACH_ROW": DEADLOCK,
     },
     "orphans": {"WITHOUT_NULL_CHECK": ASSERTION},
-    "orphans-formula": {"WITHOUT_SWEEPER": CYCLE},
+    "orphans-formula": {
+        "WITHOUT_SWEEPER": CYCLE,
+        "SEEN_TOO_EARLY": CYCLE,
+        "SEEN_IS_ALL_BELOW_XMAX": CYCLE,
+    },
     "spool": {
         "ACK_BEFORE_FSYNC": ASSERTION,
         "POSITION_AT_READ": ASSERTION,
