@@ -247,8 +247,8 @@ static void totals_add(struct client_totals *to, const struct client_totals *fro
         sum[i] += add[i];
 }
 
-void client_finish(struct client *client, struct client_totals *totals, struct histogram *latencies,
-                   struct oh_error *problem)
+void client_finish(struct client *client, struct client_totals *totals,
+                   struct client_latencies *latencies, struct oh_error *problem)
 {
     for (uint32_t i = 0; i < client->options.threads; i++) {
         struct worker *worker = &client->workers[i];
@@ -256,7 +256,9 @@ void client_finish(struct client *client, struct client_totals *totals, struct h
             pthread_join(worker->thread, NULL);
         worker->running = false;
         totals_add(totals, &worker->totals);
-        histogram_add(latencies, &worker->latencies);
+        histogram_add(&latencies->all, &worker->latencies);
+        histogram_add(&latencies->accepted, &worker->accepted);
+        histogram_add(&latencies->accepted_sent, &worker->accepted_sent);
     }
     *problem = client->problem;
 }

@@ -40,6 +40,14 @@ struct client_totals {
     uint64_t captured, duplicates, orphans, quarantined, spooled;
 };
 
+/* From the moment that a request was due (open loop), or begun (closed loop). */
+struct client_latencies {
+    struct histogram all;      /* whatever became of it */
+    struct histogram accepted; /* answered 200 or 202 */
+    struct histogram
+        accepted_sent; /* the same, from the moment that a connection was free for it */
+};
+
 struct client;
 
 /* Starts the threads; they connect and wait for client_begin(). *options is copied, what it points
@@ -62,8 +70,8 @@ uint64_t client_failed(const struct client *client);
 
 /* Waits until every request has its answer or its timeout, joins the threads, and adds up what they
  * saw; latencies in µs. *problem: the first thing that went wrong, empty text if nothing did. */
-void client_finish(struct client *client, struct client_totals *totals, struct histogram *latencies,
-                   struct oh_error *problem);
+void client_finish(struct client *client, struct client_totals *totals,
+                   struct client_latencies *latencies, struct oh_error *problem);
 void client_free(struct client *client);
 
 #endif

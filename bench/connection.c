@@ -246,6 +246,10 @@ static void count_answer(struct worker *worker, const struct connection *connect
         atomic_fetch_add_explicit(&worker->failed, 1, memory_order_relaxed);
         return;
     }
+    if (in_window(worker->client, connection->due_us, now_us)) {
+        histogram_record(&worker->accepted, now_us - connection->due_us);
+        histogram_record(&worker->accepted_sent, now_us - connection->since_us);
+    }
     atomic_fetch_add_explicit(&worker->acknowledged, 1, memory_order_relaxed);
     const char *body = connection->answer + answer->head_len;
     totals->captured += answer_number(body, "\"captured\":");

@@ -329,6 +329,13 @@ static json_t *totals_to_json(const struct client_totals *totals)
 #undef N
 }
 
+static json_t *quantiles_to_json(const struct histogram *histogram)
+{
+    return json_pack("{s:f, s:f, s:f}", "p50_ms", (double)histogram_at(histogram, 0.5) / 1e3,
+                     "p99_ms", (double)histogram_at(histogram, 0.99) / 1e3, "max_ms",
+                     (double)histogram_at(histogram, 1) / 1e3);
+}
+
 static void print_totals(const struct client_totals *totals, const struct oh_error *problem)
 {
     printf("%-22s answers:", "");
@@ -346,12 +353,13 @@ static void print_totals(const struct client_totals *totals, const struct oh_err
 }
 
 static int tell(const struct options *options, uint64_t acknowledged,
-                const struct client_totals *totals, const struct histogram *latencies,
+                const struct client_totals *totals, const struct client_latencies *latencies,
                 const struct oh_error *problem)
 {
     uint64_t events = acknowledged * options->events_per_delivery;
     double seconds = (double)(options->measure.until_us - options->measure.from_us) / 1e6;
-    struct measure_result result = {options->name, (double)events / seconds, events, latencies};
+    struct measure_result result = {options->name, (double)events / seconds, events,
+                                    &latencies->all};
     if (!options->json || strcmp(options->json, "-") != 0) {
         measure_print(&options->measure, &result);
         print_totals(totals, problem);
@@ -365,6 +373,8 @@ static int tell(const struct options *options, uint64_t acknowledged,
         json_object_set_new(json, "events_per_delivery",
                             json_integer(options->events_per_delivery));
         json_object_set_new(json, "totals", totals_to_json(totals));
+        json_object_set_new(json, "accepted", quantiles_to_json(&latencies->accepted));
+        json_object_set_new(json, "accepted_sent", quantiles_to_json(&latencies->accepted_sent));
         if (!measure_write(options->json, json)) {
             fprintf(stderr, "bench/load: cannot write %s\n", options->json);
             return EXIT_USAGE;
@@ -376,7 +386,7 @@ static int tell(const struct options *options, uint64_t acknowledged,
 static int run(struct options *options, const struct client_options *client_options)
 {
     static struct client_totals totals;
-    static struct histogram latencies;
+    static struct client_latencies latencies;
     struct oh_error err = {0};
     struct client *client;
     if (client_start(client_options, &client, &err) != OH_OK ||

@@ -42,7 +42,7 @@ struct worker {
     uint64_t next_due;      /* open loop: own count of the next request */
     uint64_t random;
     struct client_totals totals;
-    struct histogram latencies;
+    struct histogram latencies, accepted, accepted_sent; /* as in client_finish() */
     _Atomic uint64_t acknowledged, failed;
     _Atomic uint32_t ready; /* connections that stood at least once */
 };

@@ -66,6 +66,12 @@ static enum admission_verdict submit(void *context, struct delivery *delivery)
     return lanes_submit(app->lanes, delivery);
 }
 
+static enum admission_verdict look(void *context)
+{
+    struct app *app = context;
+    return lanes_look(app->lanes, clock_mono_us());
+}
+
 static bool is_ready(void *context, const char **part)
 {
     struct app *app = context;
@@ -142,7 +148,8 @@ static enum oh_status start_lanes(struct app *app, bool has_spool, struct oh_err
 static enum oh_status start(struct app *app, struct oh_error *err)
 {
     const struct config *config = app->config;
-    const struct http_hooks http_hooks = {.context = app, .submit = submit, .is_ready = is_ready};
+    const struct http_hooks http_hooks = {
+        .context = app, .submit = submit, .look = look, .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
     enum oh_status status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
     if (status == OH_OK)

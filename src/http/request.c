@@ -387,6 +387,11 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         refuse(thread, req, source, METRIC_REASON_NOT_ALLOWED, "address not allowed");
         return;
     }
+    /* Before the signature: under overload most of the work would be for what is refused anyway. */
+    if (thread->http->hooks.look(thread->http->hooks.context) == ADMISSION_OLD) {
+        refuse_admission(thread, req, source, ADMISSION_OLD);
+        return;
+    }
     struct oh_request request = {
         .method = slice_of_iovec(req->input.method),
         .url = request_url(config, req),

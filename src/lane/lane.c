@@ -22,6 +22,7 @@ enum {
     /* A connect that takes longer than this is an outage: what waits goes to the spool while there
        is time. Above a reconnect over TLS to another region, far below any deadline. */
     GRACE_MS = 300,
+    LARGE_BATCH = 64,       /* events; its speed is the database's */
     INTAKE_PAUSE_MS = 1000, /* after "out of disk" and the like */
 };
 
@@ -35,15 +36,17 @@ struct lane {
 
     pthread_mutex_t mutex; /* guards what follows, up to has_ended */
     pthread_cond_t changed;
-    struct list queue; /* new events, oldest first */
-    size_t queued;
-    struct list drained; /* events from the spool, behind all new ones */
+    struct list queue;     /* new events, oldest first */
+    _Atomic size_t queued; /* written with the mutex held */
+    struct list drained;   /* events from the spool, behind all new ones */
     size_t drained_count;
     struct link link;
     bool has_ended; /* nobody looks after the queue any more */
 
     _Atomic int64_t oldest_mono_us;     /* when the queue's head was accepted; 0 = empty queue */
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
+    _Atomic size_t in_flight;           /* its events */
+    _Atomic int64_t event_ns;           /* what an event of a large batch takes, smoothed; 0 = ? */
 };
 
 struct lanes {
@@ -79,13 +82,26 @@ static uint32_t choose_lane(const struct lanes *lanes, const struct delivery_eve
     return (uint32_t)(hash % lanes->count);
 }
 
+/* What a delivery that comes now would wait for its commit. The age of the queue's head alone says
+ * it too late: while more comes than goes, the tail waits longer than the head has. */
+static int64_t wait_us(const struct lane *lane, int64_t now_us)
+{
+    int64_t event_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
+    int64_t since_us = atomic_load_explicit(&lane->busy_since_mono_us, memory_order_relaxed);
+    size_t in_flight = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
+    size_t queued = atomic_load_explicit(&lane->queued, memory_order_relaxed);
+    int64_t left_us = (int64_t)in_flight * event_ns / 1000 - (since_us ? now_us - since_us : 0);
+    return (left_us > 0 ? left_us : 0) + (int64_t)queued * event_ns / 1000;
+}
+
 static enum admission_verdict check_lane(const struct lanes *lanes, const struct lane *lane,
                                          int64_t now_us)
 {
     if (state_of(lane) == LINK_DOWN)
         return lanes->spool && spool_accepts(lanes->spool) ? ADMISSION_OK : ADMISSION_DOWN;
     int64_t oldest_us = atomic_load_explicit(&lane->oldest_mono_us, memory_order_relaxed);
-    if (oldest_us && now_us - oldest_us > lanes->config->queue.age_ms * 1000)
+    int64_t age_max_us = lanes->config->queue.age_ms * 1000;
+    if (oldest_us && (now_us - oldest_us > age_max_us || wait_us(lane, now_us) > age_max_us))
         return ADMISSION_OLD;
     return ADMISSION_OK;
 }
@@ -176,6 +192,17 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     }
     turn_away(lanes, &rest, rest_count);
     return ADMISSION_OK;
+}
+
+enum admission_verdict lanes_look(const struct lanes *lanes, int64_t now_mono_us)
+{
+    enum admission_verdict verdict = ADMISSION_OK;
+    for (uint32_t i = 0; i < lanes->count; i++) {
+        verdict = check_lane(lanes, &lanes->lanes[i], now_mono_us);
+        if (verdict == ADMISSION_OK)
+            break;
+    }
+    return verdict;
 }
 
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
@@ -341,12 +368,30 @@ static bool is_time_to_stop(struct lane *lane)
            state_of(lane) != LINK_UP;
 }
 
+/* A small batch is mostly the round trip and the commit: it can only show that an event takes less
+ * than was thought, and each one forgets a little of what a stall has taught. */
+static void note_speed(struct lane *lane, size_t count, int64_t took_us)
+{
+    int64_t known_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
+    int64_t event_ns = took_us * 1000 / (int64_t)(count ? count : 1);
+    if (count >= LARGE_BATCH)
+        known_ns = known_ns ? (3 * known_ns + event_ns) / 4 : event_ns;
+    else
+        known_ns = event_ns < known_ns ? event_ns : known_ns - known_ns / 8;
+    atomic_store_explicit(&lane->event_ns, known_ns, memory_order_relaxed);
+}
+
 static void run_batch(struct lane *lane)
 {
     struct batch *batch = &lane->batch;
-    atomic_store_explicit(&lane->busy_since_mono_us, clock_mono_us(), memory_order_relaxed);
+    size_t count = batch->count;
+    int64_t began_us = clock_mono_us();
+    atomic_store_explicit(&lane->in_flight, count, memory_order_relaxed);
+    atomic_store_explicit(&lane->busy_since_mono_us, began_us, memory_order_relaxed);
     batch_run(batch);
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
+    atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
+    note_speed(lane, count, clock_mono_us() - began_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
     const char *why = store_error_words(&batch->problem);
     if (state_of(lane) == LINK_UP) {

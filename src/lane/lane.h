@@ -34,6 +34,10 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
 enum { LANES_DRAIN_BATCH = 256, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
+/* What lanes_submit() would say of any delivery now: ADMISSION_OK unless no lane takes one. Cheap.
+ * Thread: any. */
+enum admission_verdict lanes_look(const struct lanes *lanes, int64_t now_mono_us);
+
 /* What health and metrics show. */
 struct lanes_state {
     uint32_t total;            /* lanes */
