@@ -6,8 +6,9 @@
  *
  * What bisection costs: a batch of n bad rows is 2n - 1 statements that fail and n that quarantine.
  * A lane is not held that long: after BISECT_MS, and at least one row decided, the others go back
- * to the end of the queue. So an event that comes while bad ones are sorted out waits for BISECT_MS
- * and one statement more than it would otherwise, however many they are. */
+ * to the end of the queue. So an event that comes while bad ones are sorted out is decided with the
+ * next batch, which begins after at most BISECT_MS and a statement, and takes no longer than that:
+ * at worst 2 * BISECT_MS and two statements more, however many bad ones there are. */
 #include "lane/batch.h"
 
 #include "base/clock.h"

@@ -27,8 +27,15 @@ def start_spooling(start_gateway, server, tmp_path):
     def start(config=None, **options):
         changes = gateway_module.merge({"outage": "spool", "spool": {"directory": str(tmp_path / "spool")}},
                                        config or {})
-        return start_gateway(changes, database=server[1], **options)
+        gateway = start_gateway(changes, database=server[1], **options)
+        if server[0].server is not None:  # `ready` means that the spool accepts
+            wait_connected(gateway)
+        return gateway
     return start
+
+
+def wait_connected(gateway):
+    process.wait_until(lambda: gateway.metric("oncehook_database_up") == 1, what="the database")
 
 
 def stored(database):
@@ -215,7 +222,6 @@ def test_a_server_that_stands_still_is_given_up_before_the_deadline(start_spooli
     """Backends and postmaster are stopped: connections stay open and nobody answers."""
     cluster, database, enrollments = server
     gateway = start_spooling({"queue": {"age": "20s"}})
-    process.wait_until(lambda: gateway.metric("oncehook_database_up") == 1, what="the database")
     source = gateway.sources["hmac"]
     assert gateway.deliver("hmac", source.event("first", enrollment_id=enrollments[0])).status == 200
     pids = [int(database.value("SELECT pg_read_file('postmaster.pid')").split()[0])]
@@ -317,7 +323,7 @@ def test_new_traffic_flows_while_the_spool_drains(start_spooling, server, rng):
         assert gateway.deliver("hmac", *events, tls=False).status == 202
         spooled |= {event["id"] for event in events}
     cluster.start()
-    process.wait_until(lambda: gateway.metric("oncehook_database_up") == 1, what="the database")
+    wait_connected(gateway)
     clients = Clients(gateway, enrollments, rng, count=2, pause=0.005)
     began = time.monotonic()
     wait_drained(gateway, 120)
