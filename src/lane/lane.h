@@ -31,7 +31,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
  * LANES_DRAIN_BATCH of them: a new event never waits for more than one batch that they have made
  * that much longer. False: its lane is not connected or has enough; nothing was taken. Thread: any.
  */
-enum { LANES_DRAIN_BATCH = 256, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
+enum { LANES_DRAIN_BATCH = 128, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
 /* What lanes_submit() would say of any delivery now: ADMISSION_OK unless no lane takes one. Cheap.
