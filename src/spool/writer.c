@@ -336,8 +336,8 @@ void spool_put(struct spool *spool, struct list *events, size_t count)
     pthread_mutex_lock(&spool->mutex);
     list_splice_tail(&spool->queue, events);
     spool->queued += count;
+    pthread_cond_signal(&spool->filled); /* with the mutex: spool_close() destroys it */
     pthread_mutex_unlock(&spool->mutex);
-    pthread_cond_signal(&spool->filled);
 }
 
 enum oh_status writer_start(struct spool *spool, struct oh_error *err)
