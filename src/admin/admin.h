@@ -6,7 +6,7 @@
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
-#include "config/config.h"
+#include "lane/lane.h"
 #include "metrics/metrics.h"
 #include "spool/spool.h"
 
@@ -16,9 +16,8 @@ struct admin;
 struct admin_state {
     bool ready;            /* events can be captured now */
     const char *not_ready; /* static name of the part that is not well; NULL if ready */
-    uint32_t lanes_total, lanes_connected, lanes_idle, lanes_waiting;
-    char database_problem[256]; /* "" = none; shown on /health, so never with a secret */
-    struct spool_state spool;   /* outage: spool */
+    struct lanes_state lanes;
+    struct spool_state spool; /* outage: spool */
     struct metrics_gauges gauges;
 };
 

@@ -32,16 +32,16 @@ static json_t *timestamp(void)
 
 static enum health lanes_health(const struct admin_state *state)
 {
-    if (state->lanes_connected == 0)
+    if (state->lanes.connected == 0)
         return UNHEALTHY;
-    return state->lanes_connected < state->lanes_total ? DEGRADED : HEALTHY;
+    return state->lanes.connected < state->lanes.total ? DEGRADED : HEALTHY;
 }
 
 static enum health database_health(const struct admin_state *state)
 {
     if (!state->gauges.database_up)
         return UNHEALTHY;
-    return state->database_problem[0] ? DEGRADED : HEALTHY;
+    return state->lanes.problem[0] ? DEGRADED : HEALTHY;
 }
 
 static enum health queue_health(const struct config *config, const struct admin_state *state)
@@ -49,7 +49,7 @@ static enum health queue_health(const struct config *config, const struct admin_
     double percent = state->gauges.queue_events * 100 / config->queue.events;
     if (percent >= 100)
         return UNHEALTHY;
-    return percent >= QUEUE_DEGRADED_PERCENT || state->lanes_waiting > WAITING_SATURATED ? DEGRADED
+    return percent >= QUEUE_DEGRADED_PERCENT || state->lanes.waiting > WAITING_SATURATED ? DEGRADED
                                                                                          : HEALTHY;
 }
 
@@ -80,14 +80,13 @@ json_t *health_of_all(const struct config *config, const struct admin_state *sta
              json_pack("{s:I, s:s*}", "connections", (json_int_t)state->gauges.connections,
                        "not_ready", state->ready ? NULL : state->not_ready));
     add_part(all, &worst, "lanes", lanes_health(state),
-             json_pack("{s:i, s:i, s:i}", "total", (int)state->lanes_total, "connected",
-                       (int)state->lanes_connected, "idle", (int)state->lanes_idle));
+             json_pack("{s:i, s:i, s:i}", "total", (int)state->lanes.total, "connected",
+                       (int)state->lanes.connected, "idle", (int)state->lanes.idle));
     add_part(all, &worst, "database", database_health(state),
-             json_pack("{s:s*}", "problem",
-                       state->database_problem[0] ? state->database_problem : NULL));
+             json_pack("{s:s*}", "problem", state->lanes.problem[0] ? state->lanes.problem : NULL));
     add_part(all, &worst, "queue", queue_health(config, state),
              json_pack("{s:I, s:i, s:i, s:f}", "events", (json_int_t)state->gauges.queue_events,
-                       "limit", (int)config->queue.events, "waiting", (int)state->lanes_waiting,
+                       "limit", (int)config->queue.events, "waiting", (int)state->lanes.waiting,
                        "oldest_waiting_seconds", state->gauges.oldest_waiting_seconds));
     if (config->outage == CONFIG_OUTAGE_SPOOL)
         add_part(all, &worst, "spool", spool_health(&state->spool),
@@ -111,19 +110,19 @@ json_t *health_of_database(const struct admin_state *state, json_t *tables)
     enum health health = HEALTHY;
     if (!state->gauges.database_up) {
         health = UNHEALTHY;
-        warning = state->database_problem[0] ? state->database_problem : "No connection";
-    } else if (state->lanes_waiting > WAITING_SATURATED) {
+        warning = state->lanes.problem[0] ? state->lanes.problem : "No connection";
+    } else if (state->lanes.waiting > WAITING_SATURATED) {
         health = DEGRADED;
         warning = "Connection pool saturated";
-    } else if (state->lanes_connected < state->lanes_total) {
+    } else if (state->lanes.connected < state->lanes.total) {
         health = DEGRADED;
-        warning = state->database_problem[0] ? state->database_problem : "A lane is not connected";
+        warning = state->lanes.problem[0] ? state->lanes.problem : "A lane is not connected";
     } else if (!tables) {
         health = DEGRADED;
         warning = "Table sizes cannot be read";
     }
     return json_pack("{s:s, s:s*, s:{s:i, s:i, s:i}, s:o, s:o}", "status", health_words[health],
-                     "warning", warning, "pool", "total", (int)state->lanes_total, "idle",
-                     (int)state->lanes_idle, "waiting", (int)state->lanes_waiting, "tables",
+                     "warning", warning, "pool", "total", (int)state->lanes.total, "idle",
+                     (int)state->lanes.idle, "waiting", (int)state->lanes.waiting, "tables",
                      tables ? tables : json_array(), "timestamp", timestamp());
 }

@@ -86,24 +86,19 @@ static bool is_ready(void *context, const char **part)
 static void get_state(void *context, struct admin_state *state)
 {
     struct app *app = context;
-    struct lanes_state lanes;
-    lanes_get_state(app->lanes, &lanes);
     memset(state, 0, sizeof(*state));
+    lanes_get_state(app->lanes, &state->lanes);
     state->ready = is_ready(app, &state->not_ready);
     if (state->ready)
         state->not_ready = NULL;
-    state->lanes_total = lanes.total;
-    state->lanes_connected = lanes.connected;
-    state->lanes_idle = lanes.idle;
-    state->lanes_waiting = lanes.waiting;
-    snprintf(state->database_problem, sizeof(state->database_problem), "%s", lanes.problem);
     state->gauges.queue_events = (double)http_queued_events(app->http);
     if (app->spool)
         spool_get_state(app->spool, &state->spool);
     state->gauges.spool_events = (double)state->spool.waiting;
     state->gauges.spool_lost = (double)state->spool.lost;
-    state->gauges.oldest_waiting_seconds = (double)lanes.oldest_waiting_us / 1e6;
-    state->gauges.database_up = lanes.connected == lanes.total && lanes.stuck == 0;
+    state->gauges.oldest_waiting_seconds = (double)state->lanes.oldest_waiting_us / 1e6;
+    state->gauges.database_up =
+        state->lanes.connected == state->lanes.total && state->lanes.stuck == 0;
     state->gauges.counter_drift = (double)upkeep_counter_drift(app->upkeep);
     state->gauges.connections = (double)http_connections(app->http);
     state->gauges.memory_bytes = (double)http_memory_bytes(app->http);

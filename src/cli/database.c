@@ -2,6 +2,8 @@
 /* --database URL or -c FILE, for the commands that need a database and no gateway. */
 #include "cli/database.h"
 
+#include "cli/cli.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -27,12 +29,8 @@ bool cli_database_find(const struct cli_database_options *options, bool owner,
         return false;
     }
     if (options->config) {
-        struct config_mistakes mistakes;
-        if (config_load(options->config, &out->config, &mistakes) != OH_OK) {
-            config_mistakes_print(options->config, &mistakes);
-            config_mistakes_free(&mistakes);
+        if (!(out->config = cli_load_config(options->config)))
             return false;
-        }
         if (!out->url)
             out->url = owner ? out->config->database.owner_url : out->config->database.url;
         if (!out->schema)

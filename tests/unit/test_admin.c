@@ -37,9 +37,9 @@ static int start(void **state)
     static const char *const sources[] = {"stripe"};
     static const struct admin_hooks hooks = {NULL, give_state};
     gateway = (struct admin_state){.ready = true,
-                                   .lanes_total = 4,
-                                   .lanes_connected = 4,
-                                   .lanes_idle = 3,
+                                   .lanes.total = 4,
+                                   .lanes.connected = 4,
+                                   .lanes.idle = 3,
                                    .gauges = {.database_up = 1, .counter_drift = -1}};
     fixture.config =
         (struct config){.admin = {.listen = {"127.0.0.1", 0}, .token = {{"right-token", 11}}},
@@ -174,8 +174,8 @@ static void admin_health_is_that_of_the_worst_part(void **state)
         {4, 0, 1, 0, false, "unhealthy", "gateway", "unhealthy"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        gateway.lanes_connected = cases[i].connected;
-        gateway.lanes_waiting = cases[i].waiting;
+        gateway.lanes.connected = cases[i].connected;
+        gateway.lanes.waiting = cases[i].waiting;
         gateway.gauges.database_up = cases[i].up;
         gateway.gauges.queue_events = cases[i].queued;
         gateway.ready = cases[i].ready;
@@ -192,7 +192,7 @@ static void admin_health_is_that_of_the_worst_part(void **state)
 static void admin_database_health_says_saturated_above_five(void **state)
 {
     (void)state;
-    gateway.lanes_waiting = 6;
+    gateway.lanes.waiting = 6;
     json_t *health = ask_json("/health/database", 200);
     assert_string_equal(word(health, "status"), "degraded");
     assert_string_equal(word(health, "warning"), "Connection pool saturated");
@@ -208,8 +208,8 @@ static void admin_database_health_says_saturated_above_five(void **state)
 static void admin_database_health_is_degraded_without_one_lane(void **state)
 {
     (void)state;
-    gateway.lanes_connected = 3;
-    snprintf(gateway.database_problem, sizeof(gateway.database_problem), "connection refused");
+    gateway.lanes.connected = 3;
+    snprintf(gateway.lanes.problem, sizeof(gateway.lanes.problem), "connection refused");
     json_t *health = ask_json("/health/database", 200);
     assert_string_equal(word(health, "status"), "degraded");
     assert_string_equal(word(health, "warning"), "connection refused");
