@@ -472,6 +472,7 @@ def test_a_connect_that_is_never_answered_holds_up_nobody(start_gateway, databas
                             wait=False)
     wait_listening(gateway)
     source = gateway.sources["hmac"]
+    assert gateway.deliver("hmac", source.event(), tls=False).status == 503, "while it tries for the first time"
     for _ in range(5):
         began = time.monotonic()
         assert gateway.deliver("hmac", source.event(), tls=False).status == 503
