@@ -103,8 +103,11 @@ bool mark_save(struct mark *mark, uint64_t number)
         mark->number = number;
         return true;
     }
-    /* A second fsync of this descriptor would say nothing about the first. */
+    /* A second fsync of this descriptor would say nothing about the first: the next save makes a
+     * new file. Until then the old one should not promise what was not; on a disk that fails now
+     * that is all that can be done, and an error on the side of too much is a false alarm only. */
     int number_of_error = errno;
+    (void)!write_slot(mark->fd, mark->sequence + 1, mark->number);
     mark_close(mark);
     errno = number_of_error;
     return false;

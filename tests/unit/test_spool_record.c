@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Promises of the record's format and of the marks: what is written is read again, whatever was cut
+ * off is noticed, credentials are not kept, a record does not verify in another's place, a torn
+ * mark gives the number before. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/slice.h"
+#include "spool/mark.h"
+#include "spool/record.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct config_source source = {
+    .name = "shop", .provider = "hmac", .scope_id = "source:shop", .scope_other = "source:shop"};
+
+struct bench {
+    struct oh_arena *arena;
+    struct delivery *delivery;
+    struct record_buffer buffer;
+    struct record record;
+    struct oh_error err;
+};
+
+static int setup(void **state)
+{
+    static const struct oh_header headers[] = {
+        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("text/plain")},
+        {SLICE_LITERAL("Authorization"), SLICE_LITERAL("Bearer PLANTED")},
+        {SLICE_LITERAL("X-Api-Key"), SLICE_LITERAL("PLANTED")},
+    };
+    struct bench *bench = calloc(1, sizeof(*bench));
+    struct oh_request request = {.method = SLICE_LITERAL("POST"),
+                                 .url = SLICE_LITERAL("/in/shop?a=1&token=PLANTED"),
+                                 .headers = headers,
+                                 .header_count = 3,
+                                 .body = SLICE_LITERAL("[\0\xff]")};
+    bench->arena = oh_arena_new(4096, 1 << 20);
+    bench->delivery = delivery_new(bench->arena, &source, &request, 1700000000000000, 5);
+    *state = bench;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct bench *bench = *state;
+    record_buffer_free(&bench->buffer);
+    oh_arena_free(bench->arena);
+    free(bench);
+    return 0;
+}
+
+static enum oh_status encode_and_decode(struct bench *bench)
+{
+    assert_int_equal(record_encode(&bench->buffer, &bench->delivery->events[0]), OH_OK);
+    return record_decode(slice_of(bench->buffer.bytes, bench->buffer.len), bench->arena,
+                         &bench->record, &bench->err);
+}
+
+static void take_event(struct bench *bench, struct oh_slice payload)
+{
+    struct oh_event *event = oh_arena_alloc(bench->arena, sizeof(*event));
+    *event = (struct oh_event){.key = SLICE_LITERAL("composite:12"),
+                               .grade = OH_GRADE_COMPOSITE,
+                               .type = OH_EVENT_OTHER,
+                               .channel = OH_CHANNEL_PHONE,
+                               .provider_type = SLICE_LITERAL(""),
+                               .occurred_at_us = -5,
+                               .enrollment_id = {1, 2, 3},
+                               .has_enrollment = true,
+                               .raw = SLICE_LITERAL("a=1&b=2"),
+                               .payload = payload};
+    struct oh_extraction extraction = {event, 1};
+    assert_int_equal(delivery_take_events(bench->delivery, &extraction), OH_OK);
+}
+
+static void record_keeps_an_event(void **state)
+{
+    static const struct oh_slice payloads[] = {
+        {NULL, 0}, SLICE_LITERAL("a=1&b=2"), SLICE_LITERAL("{\"a\":1,\"b\":2}"), SLICE_LITERAL("")};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++) {
+        take_event(bench, payloads[i]);
+        assert_int_equal(encode_and_decode(bench), OH_OK);
+        const struct delivery *delivery = bench->record.delivery;
+        const struct oh_event *event = delivery->events[0].event;
+        assert_true(slice_equals(bench->record.source, SLICE_LITERAL("shop")));
+        assert_true(slice_equals(bench->record.provider, SLICE_LITERAL("hmac")));
+        assert_memory_equal(delivery->id, bench->delivery->id, 16);
+        assert_int_equal(delivery->accepted_wall_us, 1700000000000000);
+        assert_true(slice_equals(delivery->events[0].scope, SLICE_LITERAL("source:shop")));
+        assert_int_equal(delivery->events[0].key_hash, bench->delivery->events[0].key_hash);
+        assert_true(slice_equals(event->key, SLICE_LITERAL("composite:12")));
+        assert_int_equal(event->grade, OH_GRADE_COMPOSITE);
+        assert_int_equal(event->type, OH_EVENT_OTHER);
+        assert_int_equal(event->channel, OH_CHANNEL_PHONE);
+        assert_non_null(event->provider_type.data);
+        assert_int_equal(event->occurred_at_us, -5);
+        assert_true(event->has_enrollment && !event->has_instance);
+        assert_int_equal(event->enrollment_id[2], 3);
+        assert_true(slice_equals(event->raw, SLICE_LITERAL("a=1&b=2")));
+        assert_true(slice_equals(event->payload, payloads[i]));
+        assert_int_equal(event->payload.data == NULL, payloads[i].data == NULL);
+    }
+}
+
+static void record_keeps_an_unreadable_delivery_without_credentials(void **state)
+{
+    struct bench *bench = *state;
+    assert_int_equal(delivery_take_unreadable(bench->delivery, "no JSON"), OH_OK);
+    assert_int_equal(encode_and_decode(bench), OH_OK);
+    const struct delivery *delivery = bench->record.delivery;
+    assert_null(delivery->events[0].event);
+    assert_string_equal(delivery->unreadable, "no JSON");
+    assert_true(slice_equals(delivery->request.method, SLICE_LITERAL("POST")));
+    assert_true(slice_equals(delivery->request.body, SLICE_LITERAL("[\0\xff]")));
+    assert_true(slice_equals(delivery->request.url, SLICE_LITERAL("/in/shop?a=1&token=****")));
+    assert_int_equal(delivery->request.header_count, 3);
+    assert_true(slice_equals(delivery->request.headers[0].value, SLICE_LITERAL("text/plain")));
+    assert_null(memmem(bench->buffer.bytes, bench->buffer.len, "PLANTED", 7));
+}
+
+static void record_that_is_cut_or_longer_is_unreadable(void **state)
+{
+    struct bench *bench = *state;
+    take_event(bench, SLICE_LITERAL("{}"));
+    assert_int_equal(encode_and_decode(bench), OH_OK);
+    for (size_t len = 0; len < bench->buffer.len; len++) {
+        char *cut = malloc(len + 1); /* exact, so that a read beyond is seen */
+        memcpy(cut, bench->buffer.bytes, len);
+        char *exact = realloc(cut, len ? len : 1);
+        assert_int_equal(
+            record_decode(slice_of(exact, len), bench->arena, &bench->record, &bench->err),
+            OH_UNREADABLE);
+        free(exact);
+    }
+    char *longer = calloc(1, bench->buffer.len + 1);
+    memcpy(longer, bench->buffer.bytes, bench->buffer.len);
+    assert_int_equal(record_decode(slice_of(longer, bench->buffer.len + 1), bench->arena,
+                                   &bench->record, &bench->err),
+                     OH_UNREADABLE);
+    free(longer);
+}
+
+static void record_of_another_version_is_named(void **state)
+{
+    struct bench *bench = *state;
+    take_event(bench, SLICE_LITERAL("{}"));
+    assert_int_equal(encode_and_decode(bench), OH_OK);
+    bench->buffer.bytes[0] = 2;
+    assert_int_equal(record_decode(slice_of(bench->buffer.bytes, bench->buffer.len), bench->arena,
+                                   &bench->record, &bench->err),
+                     OH_UNREADABLE);
+    assert_non_null(strstr(bench->err.text, "format 2"));
+}
+
+static void record_does_not_verify_in_another_place(void **state)
+{
+    (void)state;
+    uint8_t one[RECORD_HASH_BYTES], two[RECORD_HASH_BYTES];
+    record_hash(1, SLICE_LITERAL("same"), one);
+    record_hash(2, SLICE_LITERAL("same"), two);
+    assert_memory_not_equal(one, two, sizeof(one));
+    record_hash(1, SLICE_LITERAL("same"), two);
+    assert_memory_equal(one, two, sizeof(one));
+}
+
+static void mark_torn_gives_the_number_before(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/oncehook-mark-XXXXXX";
+    assert_non_null(mkdtemp(path));
+    int directory = open(path, O_RDONLY | O_DIRECTORY);
+    struct mark mark;
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_ABSENT);
+    assert_true(mark_save(&mark, 10));
+    assert_true(mark_save(&mark, 20));
+    assert_true(mark_save(&mark, 30));
+    off_t newest = (off_t)(mark.sequence % 2) * 4096;
+    mark_close(&mark);
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
+    assert_int_equal(mark.number, 30);
+
+    int fd = openat(directory, "m", O_RDWR);
+    assert_int_equal(pwrite(fd, "\0\0\0\0", 4, newest + 16), 4); /* in its number */
+    close(fd);
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_DOUBTFUL);
+    assert_int_equal(mark.number, 20);
+    assert_true(mark_save(&mark, 31)); /* a new file: both slots verify again */
+    mark_close(&mark);
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
+    assert_int_equal(mark.number, 31);
+    assert_int_equal(unlinkat(directory, "m", 0), 0);
+    close(directory);
+    rmdir(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(record_keeps_an_event, setup, teardown),
+        cmocka_unit_test_setup_teardown(record_keeps_an_unreadable_delivery_without_credentials,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(record_that_is_cut_or_longer_is_unreadable, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(record_of_another_version_is_named, setup, teardown),
+        cmocka_unit_test(record_does_not_verify_in_another_place),
+        cmocka_unit_test(mark_torn_gives_the_number_before),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
