@@ -396,7 +396,8 @@ enum oh_status maker_make(struct maker *maker, uint64_t delivery, int64_t now_ms
                           struct oh_slice *request, struct oh_error *err)
 {
     const struct maker_plan *plan = maker->plan;
-    struct oh_header headers[HEADERS_MAX + OH_SIGN_HEADERS_MAX];
+    struct oh_header headers[HEADERS_MAX];
+    struct oh_signed done;
     size_t body_len = write_body(maker, delivery), own = list_headers(maker, delivery, headers);
     const struct oh_request unsigned_request = {.method = SLICE_LITERAL("POST"),
                                                 .url = slice_of_text(plan->options.url),
@@ -406,13 +407,13 @@ enum oh_status maker_make(struct maker *maker, uint64_t delivery, int64_t now_ms
     struct oh_arena *arena = oh_arena_new(2048, 65536);
     if (!arena)
         return oh_fail(err, OH_NO_MEMORY, "no memory");
-    size_t added = 0;
     enum oh_status status =
-        oh_sign(plan->options.signer, &unsigned_request, now_ms, arena, headers + own, &added, err);
+        oh_sign(plan->options.signer, &unsigned_request, now_ms, arena, &done, err);
     size_t len = plan->head_len;
     memcpy(maker->request, plan->head, plan->head_len);
-    for (size_t i = 2; status == OH_OK && i < own + added; i++) /* two are in the head already */
-        if (!append_header(maker->request, &len, &headers[i]))
+    for (size_t i = 2; status == OH_OK && i < own + done.count;
+         i++) /* two are in the head already */
+        if (!append_header(maker->request, &len, i < own ? &headers[i] : &done.headers[i - own]))
             status = oh_fail(err, OH_TOO_MANY, "the signature's headers are too long");
     oh_arena_free(arena);
     if (status != OH_OK)

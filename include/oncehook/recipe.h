@@ -37,9 +37,11 @@ struct oh_recipe_info {
     int64_t tolerance_past_s;   /* the scheme's own window, -1 = no timestamp or no window */
     int64_t tolerance_future_s; /* likewise */
     int64_t
-        serve_tolerance_s; /* what `serve` allows into the past, -1 = no timestamp or no window */
-    bool needs_public_url; /* the scheme signs the URL */
-    bool has_private_key;  /* signing needs a private half (ECDSA, RSA, Ed25519) */
+        serve_tolerance_s;   /* what `serve` allows into the past, -1 = no timestamp or no window */
+    bool needs_public_url;   /* the scheme signs the URL */
+    bool has_private_key;    /* signing needs a private half (ECDSA, RSA, Ed25519) */
+    int64_t answer_status;   /* what a committed delivery is answered with; 0 = as usual */
+    const char *answer_body; /* likewise; NULL with a status = none */
     const char *map_enrollment; /* default JSON pointer of the enrollment id, or NULL */
     const char *map_instance;   /* default JSON pointer of the instance id, or NULL */
 };

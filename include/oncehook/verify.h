@@ -31,6 +31,13 @@ struct oh_keyring *oh_keyring_new(const struct oh_recipe *recipe) OH_MUST_CHECK;
  * not parse; *err never repeats it. */
 enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret,
                               struct oh_error *err) OH_MUST_CHECK;
+
+/* Adds a certificate (PEM) that requests may name by `url`, for schemes that sign with one (SNS,
+ * PayPal); a request that names another is refused. Errors: OH_INVALID. */
+enum oh_status oh_keyring_add_certificate(struct oh_keyring *ring, struct oh_slice url,
+                                          struct oh_slice pem, struct oh_error *err) OH_MUST_CHECK;
+
+/* The number of secrets; certificates do not count. */
 size_t oh_keyring_count(const struct oh_keyring *ring);
 void oh_keyring_free(struct oh_keyring *ring);
 
@@ -47,6 +54,8 @@ const char *oh_verdict_name(enum oh_verdict verdict);
 struct oh_verify_result {
     int secret_index;    /* which secret of the ring matched, from 0; -1 = none */
     const char *because; /* static words for a person: "signature header repeated"; never NULL */
+    struct oh_slice certificate_url; /* data not NULL: the request names this certificate of the
+                                        provider, and the ring does not have it */
 };
 
 /* The scheme's own window, for oh_verify's past_tolerance_s. */
@@ -54,9 +63,11 @@ struct oh_verify_result {
 
 /* Verifies `request` against every secret of `ring`.
  * now_ms: unix time in milliseconds. past_tolerance_s: how old a signed timestamp may be, in
- * seconds, OH_TOLERANCE_OF_SCHEME for the recipe's own. `arena` takes what little is needed while
- * it runs. *result (may be NULL) is always filled. Thread: any; ring and recipe are only read.
- * A ring without secrets accepts nothing. Memory that runs out counts as OH_SIGNATURE_WRONG. */
+ * seconds, OH_TOLERANCE_OF_SCHEME for the recipe's own. `arena` takes what is needed while
+ * it runs: a few KiB and at most eight times the body; NULL does for schemes that sign bytes as
+ * they stand in headers and body. *result (may be NULL) is always filled. Thread: any; ring and
+ * recipe are only read. A ring without secrets accepts nothing. Memory that runs out counts as
+ * OH_SIGNATURE_WRONG. */
 enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyring *ring,
                           const struct oh_request *request, int64_t now_ms,
                           int64_t past_tolerance_s, struct oh_arena *arena,

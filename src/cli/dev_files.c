@@ -6,15 +6,13 @@
 #include "base/encode.h"
 #include "cli/cli.h"
 #include "cli/dev_exec.h"
-#include "recipe/recipe.h"
+#include "oncehook/sign.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,45 +165,16 @@ enum oh_status dev_files_prepare(const char *directory, struct dev_secrets *secr
 
 /* ---- the configuration ----------------------------------------------------------------------- */
 
-/* The key of one source, as its provider would show it. */
-struct made_key {
-    char shown[512];
-};
-
-/* A P-256 pair: the private half to `path` as PKCS#8 PEM, the public one as base64 of its SPKI. */
-static bool make_p256(const char *path, struct made_key *key)
-{
-    bool ok = false;
-    EVP_PKEY *pair = EVP_EC_gen("P-256");
-    BIO *memory = BIO_new(BIO_s_mem());
-    unsigned char *spki = NULL;
-    int spki_len = pair ? i2d_PUBKEY(pair, &spki) : 0;
-    char *pem = NULL;
-    if (memory && spki_len > 0 && BASE64_BYTES((size_t)spki_len) < sizeof(key->shown) &&
-        PEM_write_bio_PrivateKey(memory, pair, NULL, NULL, 0, NULL, NULL) == 1 &&
-        BIO_write(memory, "", 1) == 1 && BIO_get_mem_data(memory, &pem) > 0) {
-        key->shown[base64_encode(spki, (size_t)spki_len, key->shown)] = '\0';
-        ok = dev_write_file(path, 0600, pem, NULL) == OH_OK;
-    }
-    OPENSSL_free(spki);
-    BIO_free(memory);
-    EVP_PKEY_free(pair);
-    return ok;
-}
-
-/* A fresh secret or key pair in the form that the recipe wants. */
-static bool make_key(const char *directory, const char *source, enum recipe_key_form form,
-                     struct made_key *key)
+/* A fresh secret or key pair in the form that the recipe wants; a private half goes to keys/. */
+static bool make_key(const char *directory, const char *source, const struct oh_recipe *recipe,
+                     struct oh_made_key *key)
 {
     char name[SOURCE_NAME_MAX + 16], path[PATH_MAX];
-    switch (form) {
-    case RECIPE_KEY_UTF8: /* DEV_SECRET_TEXT bytes, fewer than `shown` has */
-        return make_secret(key->shown);
-    case RECIPE_KEY_SPKI_B64:
-        snprintf(name, sizeof(name), "keys/%s.pem", source);
-        return make_p256(dev_path(path, directory, name), key);
-    }
-    return false;
+    if (oh_key_make(recipe, key, NULL) != OH_OK)
+        return false;
+    snprintf(name, sizeof(name), "keys/%s.pem", source);
+    return !key->private_half[0] ||
+           dev_write_file(dev_path(path, directory, name), 0600, key->private_half, NULL) == OH_OK;
 }
 
 /* PROVIDER, or PROVIDER-SCHEME for its further schemes, in the symbols that a name may have. */
@@ -237,14 +206,15 @@ static bool print_source(FILE *to, const char *directory, const struct oh_catalo
         (index > 0 && same_provider(catalog, index, index - 1)) ||
         (index + 1 < oh_catalog_count(catalog) && same_provider(catalog, index, index + 1));
     char name[SOURCE_NAME_MAX];
-    struct made_key key;
+    struct oh_made_key key;
     make_name(&info, is_first, name);
-    if (!make_key(directory, name, recipe->key_form, &key))
+    if (!make_key(directory, name, recipe, &key))
         return false;
     fprintf(to, "\n  - name: %s\n    provider: \"%s\"\n", name, info.provider);
     if (has_several)
         fprintf(to, "    scheme: \"%s\"\n", info.scheme);
-    fprintf(to, "    secrets: [\"%s\"]\n", key.shown);
+    fprintf(to, "    secrets: ['%s']\n", key.shown);
+    OPENSSL_cleanse(&key, sizeof(key));
     if (!info.map_enrollment || !info.map_instance) {
         fprintf(to, "    map:\n");
         if (!info.map_enrollment)

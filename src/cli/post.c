@@ -79,11 +79,16 @@ static enum oh_status sign(const struct post_door *door, int64_t now_ms, struct 
         .header_count = delivery->header_count,
         .body = delivery->body,
     };
-    size_t added = 0;
-    enum oh_status status = oh_sign(door->signer, &request, now_ms, arena,
-                                    delivery->headers + delivery->header_count, &added, err);
-    delivery->header_count += added;
-    return status;
+    struct oh_signed done;
+    enum oh_status status = oh_sign(door->signer, &request, now_ms, arena, &done, err);
+    if (status != OH_OK)
+        return status;
+    memcpy(delivery->headers + delivery->header_count, done.headers,
+           done.count * sizeof(done.headers[0]));
+    delivery->header_count += done.count;
+    delivery->body = done.body;
+    delivery->query = slice_of(done.url.data + request.url.len, done.url.len - request.url.len);
+    return OH_OK;
 }
 
 /* Changes one byte of a copy of the body. */
@@ -147,8 +152,13 @@ enum oh_status post_print_curl(const struct post_door *door, const char *ca,
     fputs(" \\\n  --data-raw '", stdout);
     cli_print_quoted(stdout, body);
     fputs("' \\\n  ", stdout);
-    cli_print_word(stdout, door->url);
+    char *url;
+    if (asprintf(&url, "%s%.*s", door->url, (int)delivery->query.len,
+                 delivery->query.data ? delivery->query.data : "") < 0)
+        return oh_fail(err, OH_NO_MEMORY, "out of memory");
+    cli_print_word(stdout, url);
     putchar('\n');
+    free(url);
     return OH_OK;
 }
 

@@ -22,6 +22,7 @@ struct sample_delivery {
     struct oh_header headers[SAMPLE_HEADERS_MAX + OH_SIGN_HEADERS_MAX];
     size_t header_count;
     struct oh_slice body;
+    struct oh_slice query; /* what the scheme adds to the URL: "?secret=…" */
 };
 
 /* Makes a delivery to `source` of `count` events (more than one only where a delivery is an array)

@@ -133,9 +133,14 @@ static enum oh_status run_deliveries(struct run *run, struct client *client, str
         status = arena ? post_make(&run->door, &fresh, 1, clock_wall_us(), run->body, flags, arena,
                                    &delivery, err)
                        : oh_fail(err, OH_NO_MEMORY, "out of memory");
+        char *url = NULL;
+        if (status == OH_OK && asprintf(&url, "%s%.*s", run->door.url, (int)delivery.query.len,
+                                        delivery.query.data ? delivery.query.data : "") < 0)
+            status = oh_fail(err, OH_NO_MEMORY, "out of memory");
         for (uint64_t copy = 0; status == OH_OK && copy < run->copies; copy++)
-            status = client ? client_post(client, run->door.url, &delivery, false, NULL, err)
+            status = client ? client_post(client, url, &delivery, false, NULL, err)
                             : post_print_curl(&run->door, run->ca, &delivery, err);
+        free(url);
         oh_arena_free(arena);
     }
     return status == OH_OK && client ? client_finish(client, err) : status;

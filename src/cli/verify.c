@@ -105,12 +105,25 @@ static struct oh_keyring *read_secrets(const struct oh_recipe *recipe, const jso
 {
     struct oh_keyring *ring = oh_keyring_new(recipe);
     const json_t *secret;
+    json_t *key;
+    const char *name;
     size_t i;
     if (!ring)
         return NULL;
     add_secret(ring, json_object_get(item, "secret"));
     add_secret(ring, json_object_get(item, "public_key"));
     json_array_foreach(json_object_get(item, "secrets"), i, secret) add_secret(ring, secret);
+    json_object_foreach(json_object_get(item, "keys"), name, key)
+    {
+        char *text = json_dumps(key, JSON_COMPACT);
+        if (text && oh_keyring_add(ring, slice_of_text(text), NULL) != OH_OK)
+            fprintf(stderr, "oncehook: the key %s is none of the scheme's\n", name);
+        free(text);
+    }
+    json_object_foreach(json_object_get(item, "certs"), name,
+                        key) if (oh_keyring_add_certificate(ring, slice_of_text(name),
+                                                            json_slice(key), NULL) != OH_OK)
+        fprintf(stderr, "oncehook: the certificate %s cannot be read\n", name);
     return ring;
 }
 

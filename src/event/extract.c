@@ -5,11 +5,11 @@
 
 #include "base/encode.h"
 #include "base/slice.h"
-#include "event/form.h"
 #include "event/key.h"
 #include "event/plan.h"
-#include "event/text.h"
-#include "event/time.h"
+#include "event/shape.h"
+#include "body/text.h"
+#include "body/time.h"
 
 #include <openssl/evp.h>
 
@@ -89,9 +89,9 @@ static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, 
                                    struct oh_error *err)
 {
     const struct oh_mapping *m = of->mapping;
-    *out = (struct oh_event){.raw = of->event->raw};
-    if (of->event->jsonb)
-        out->payload = out->raw;
+    *out = (struct oh_event){.raw = of->raw.data ? of->raw : of->event->raw};
+    if (of->event->jsonb && of->has_payload)
+        out->payload = of->event->raw;
     enum oh_status status = decide_type(of, arena, out, err);
     if (status)
         return status;
@@ -101,9 +101,28 @@ static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, 
     return key_decide(of, sha256, arena, out, err);
 }
 
+/* Reads the JSON that a text of the event is; what cannot be read has nothing inside. */
+static void look_inside(struct plan_event *of, struct oh_arena *arena)
+{
+    struct scan_value text = plan_read(of, &of->mapping->inner_at);
+    struct scan_result *found = oh_arena_alloc(arena, sizeof(*found));
+    if (found && text.kind == SCAN_STRING &&
+        scan_body(&of->mapping->inner, slice_of(text.data, text.len), 1, arena, found, NULL) ==
+            OH_OK)
+        of->inner = found->body_values;
+}
+
+/* False for what is no event: pings, and what lacks the value that makes one. */
+static bool is_event(const struct plan_event *of, const struct oh_event *decided)
+{
+    const struct recipe_events *events = of->mapping->events;
+    return !recipe_is_ping(events, decided->provider_type) &&
+           (!events->has_present || plan_read(of, &of->mapping->present).kind != SCAN_ABSENT);
+}
+
 static enum oh_status decide_all(const struct oh_mapping *mapping, const struct oh_request *request,
-                                 const struct scan_result *delivery, int64_t now_us,
-                                 struct oh_arena *arena, struct oh_extraction *out,
+                                 const struct shape *shape, const struct scan_result *delivery,
+                                 int64_t now_us, struct oh_arena *arena, struct oh_extraction *out,
                                  struct oh_error *err)
 {
     enum oh_status status = OH_OK;
@@ -115,12 +134,15 @@ static enum oh_status decide_all(const struct oh_mapping *mapping, const struct 
     }
     const struct scan_event *event = delivery->first;
     for (; event; event = event->next) {
-        const struct plan_event of = {mapping, request, delivery, event};
+        struct plan_event of = {mapping, request,    delivery,          event,
+                                NULL,    shape->raw, shape->has_payload};
+        if (mapping->events->has_inner)
+            look_inside(&of, arena);
         struct oh_event *decided = &out->events[out->count];
         status = decide_event(&of, now_us, sha256, arena, decided, err);
         if (status)
             goto out;
-        if (!recipe_is_ping(mapping->events, decided->provider_type))
+        if (is_event(&of, decided))
             out->count++;
     }
 out:
@@ -133,15 +155,13 @@ enum oh_status oh_extract(const struct oh_recipe *recipe, const struct oh_mappin
                           struct oh_arena *arena, struct oh_extraction *out, struct oh_error *err)
 {
     *out = (struct oh_extraction){NULL, 0};
-    struct oh_slice body = request->body;
-    enum oh_status status = OH_OK;
-    if (recipe->events.form_json_field && form_is_form(request))
-        status = form_field(body, recipe->events.form_json_field, arena, &body, err);
+    struct shape shape;
+    enum oh_status status = shape_body(recipe, mapping, request, arena, &shape, err);
     if (status)
         return status;
     struct scan_result delivery;
-    status = scan_body(&mapping->scan, body, events_max, arena, &delivery, err);
+    status = scan_body(&mapping->scan, shape.json, events_max, arena, &delivery, err);
     if (status)
         return status;
-    return decide_all(mapping, request, &delivery, now_us, arena, out, err);
+    return decide_all(mapping, request, &shape, &delivery, now_us, arena, out, err);
 }

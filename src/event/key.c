@@ -31,7 +31,7 @@ static bool id_is_usable(const struct plan_event *of, const struct plan_value *v
                          struct oh_slice *id)
 {
     /* An id of the whole delivery tells its events apart only when there is one. */
-    bool of_event = value->from == RECIPE_FROM_EVENT;
+    bool of_event = value->from == RECIPE_FROM_EVENT || value->from == RECIPE_FROM_INNER;
     if (value->from == RECIPE_FROM_LITERAL || (!of_event && of->delivery->count != 1))
         return false;
     struct scan_value found = plan_read(of, value);
@@ -85,7 +85,7 @@ static bool append_field(const struct plan_event *of, const struct plan_value *f
             value.len > room - NETSTRING_EXTRA)
             return false;
         append_netstring(c, &value);
-        c->of_event |= from->from == RECIPE_FROM_EVENT;
+        c->of_event |= from->from == RECIPE_FROM_EVENT || from->from == RECIPE_FROM_INNER;
         return true;
     case SCAN_CONTAINER:
     case SCAN_BAD_TEXT:

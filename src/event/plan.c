@@ -3,23 +3,13 @@
 #include "event/plan.h"
 
 #include "base/slice.h"
-#include "event/text.h"
+#include "body/text.h"
 
 enum { PLAN_BYTES = 4096, PLAN_BYTES_MAX = 1 << 20 };
 
 static enum oh_status no_memory(struct oh_error *err)
 {
     return oh_fail(err, OH_NO_MEMORY, "out of memory");
-}
-
-static bool pointer_equals(const struct pointer *a, const struct pointer *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (!slice_equals(a->tokens[i].name, b->tokens[i].name))
-            return false;
-    return true;
 }
 
 /* The number of a want, a new one where the pointer is not wanted yet. */
@@ -52,10 +42,12 @@ static enum oh_status compile_value(const struct compiler *c, const struct recip
 {
     to->from = from->from;
     to->text = from->text;
-    if (from->from != c->round)
+    bool in_event = from->from == RECIPE_FROM_EVENT || from->from == RECIPE_FROM_PRESENT;
+    if (from->from == RECIPE_FROM_INNER && c->round == RECIPE_FROM_EVENT)
+        return add_want(&c->mapping->inner, &from->pointer, true, &to->want, c->err);
+    if (in_event ? c->round != RECIPE_FROM_EVENT : from->from != c->round)
         return OH_OK;
-    return add_want(&c->mapping->scan, &from->pointer, from->from == RECIPE_FROM_BODY, &to->want,
-                    c->err);
+    return add_want(&c->mapping->scan, &from->pointer, !in_event, &to->want, c->err);
 }
 
 static enum oh_status compile_values(const struct compiler *c, const struct recipe_values *from,
@@ -90,6 +82,10 @@ static enum oh_status compile_round(const struct compiler *c, const struct recip
         m->times[i].unit = events->occurred_at[i].unit;
         status = compile_value(c, &events->occurred_at[i].from, &m->times[i].from);
     }
+    if (!status && events->has_inner)
+        status = compile_value(c, &events->inner, &m->inner_at);
+    if (!status && events->has_present)
+        status = compile_value(c, &events->present, &m->present);
     if (!status && enrollment)
         status = compile_value(c, enrollment, &m->enrollment);
     if (!status && instance)
@@ -201,6 +197,12 @@ struct scan_value plan_read(const struct plan_event *of, const struct plan_value
     switch (value->from) {
     case RECIPE_FROM_EVENT:
         return of->event->values[value->want];
+    case RECIPE_FROM_INNER:
+        return of->inner ? of->inner[value->want] : (struct scan_value){.kind = SCAN_ABSENT};
+    case RECIPE_FROM_PRESENT:
+        if (of->event->values[value->want].kind == SCAN_ABSENT)
+            return (struct scan_value){.kind = SCAN_ABSENT};
+        return text_value(slice_of("", 0));
     case RECIPE_FROM_BODY:
         return of->delivery->body_values[value->want];
     case RECIPE_FROM_HEADER:

@@ -80,3 +80,13 @@ enum oh_status pointer_parse(struct oh_slice text, unsigned flags, struct oh_are
     *out = (struct pointer){tokens, count};
     return OH_OK;
 }
+
+bool pointer_equals(const struct pointer *a, const struct pointer *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!slice_equals(a->tokens[i].name, b->tokens[i].name))
+            return false;
+    return true;
+}

@@ -34,4 +34,6 @@ enum pointer_flags {
 enum oh_status pointer_parse(struct oh_slice text, unsigned flags, struct oh_arena *arena,
                              struct pointer *out, struct oh_error *err) OH_MUST_CHECK;
 
+bool pointer_equals(const struct pointer *a, const struct pointer *b);
+
 #endif

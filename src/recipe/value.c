@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values: "/pointer", "body:/pointer", "header:NAME", "lit:TEXT" (recipe/recipe.h). */
+/* Values: "/pointer", "inner:/pointer", "has:/pointer", "body:/pointer",
+ * "header:NAME", "lit:TEXT" (recipe/recipe.h). */
 #include "recipe/recipe.h"
 
 #include "base/slice.h"
 
 int recipe_find_word(const char *list, struct oh_slice word)
 {
-    if (*list == '|')
-        list += 2;
-    for (int i = 0; *list && *list != '|'; i++) {
+    for (int i = 0; *list; i++) {
         struct oh_slice entry = slice_of(list, strcspn(list, ", "));
         if (slice_equals(entry, word) ||
             (list[entry.len - 1] == ':' && slice_has_prefix(word, entry)))
@@ -47,16 +46,6 @@ enum oh_status recipe_header_name(struct oh_slice text, struct oh_arena *arena,
     return OH_OK;
 }
 
-static enum oh_status value_pointer(struct oh_slice text, struct oh_arena *arena,
-                                    struct recipe_value *out, struct oh_error *err)
-{
-    enum oh_status status = pointer_parse(text, POINTER_EACH, arena, &out->pointer, err);
-    for (size_t i = 0; !status && i < out->pointer.count; i++)
-        if (out->pointer.tokens[i].each)
-            status = oh_fail(err, OH_INVALID, "`*` is not built yet for values, only for `split`");
-    return status;
-}
-
 enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
                                   struct oh_arena *arena, struct recipe_value *out,
                                   struct oh_error *err)
@@ -65,27 +54,27 @@ enum oh_status recipe_value_parse(struct oh_slice text, bool literal_allowed,
         const char *text;
         enum recipe_from from;
     } prefixes[] = {{"body:", RECIPE_FROM_BODY},
+                    {"inner:", RECIPE_FROM_INNER},
+                    {"has:", RECIPE_FROM_PRESENT},
                     {"header:", RECIPE_FROM_HEADER},
                     {"lit:", RECIPE_FROM_LITERAL}};
     *out = (struct recipe_value){.from = RECIPE_FROM_EVENT};
     if (text.len > 0 && text.data[0] == '/')
-        return value_pointer(text, arena, out, err);
+        return pointer_parse(text, POINTER_EACH, arena, &out->pointer, err);
     for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
         struct oh_slice prefix = slice_of_text(prefixes[i].text);
         if (!slice_has_prefix(text, prefix))
             continue;
         struct oh_slice rest = slice_of(text.data + prefix.len, text.len - prefix.len);
         out->from = prefixes[i].from;
-        if (out->from == RECIPE_FROM_BODY)
-            return value_pointer(rest, arena, out, err);
+        if (out->from != RECIPE_FROM_HEADER && out->from != RECIPE_FROM_LITERAL)
+            return pointer_parse(rest, POINTER_EACH, arena, &out->pointer, err);
         if (out->from == RECIPE_FROM_HEADER)
             return recipe_header_name(rest, arena, &out->text, err);
         if (!literal_allowed)
             return oh_fail(err, OH_INVALID, "`lit:` has no place here");
         return recipe_copy(rest, arena, &out->text, err);
     }
-    if (recipe_find_word("form:, query:, jwt:, sha256:", text) >= 0)
-        return oh_fail(err, OH_INVALID, "`%.*s` is not built yet", (int)text.len, text.data);
     return oh_fail(err, OH_INVALID, "a value is /POINTER, body:/POINTER or header:NAME%s",
                    literal_allowed ? ", or lit:TEXT" : "");
 }

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Verification (oncehook/verify.h): find the signature's header, take it apart, find the
- * timestamp's text, compare with what each live secret gives, and only then look at the clock.
- *
- * What is ambiguous is refused: a repeated header, a key twice, a pair without '='. */
+/* Verification (oncehook/verify.h): take signature and timestamp out of the request, compare with
+ * what each live secret gives, and only then look at the clock. How signatures are written down is
+ * claim.c, what is signed is message.c, the cryptography crypto.c and jwt.c. */
 #include "oncehook/verify.h"
 
 #include "base/encode.h"
 #include "base/slice.h"
+#include "verify/claim.h"
 #include "verify/crypto.h"
+#include "verify/jwt.h"
 
 #include <stdlib.h>
 
 #include <openssl/crypto.h>
 
-/* Signatures in one header. Stripe sends one for each secret while a secret is rolled. */
-enum { CANDIDATES_MAX = 16, SECRETS_MAX = 64 };
+enum { SECRETS_MAX = 64, ITEMS_MAX = 1000 };
 
-/* ---- the ring ----------------------------------------------------------------------------------
- */
+/* ---- the ring -------------------------------------------------------------------------------- */
 
 struct oh_keyring {
     const struct oh_recipe *recipe;
-    size_t count;
+    size_t count, certificate_count;
     struct crypto_key keys[SECRETS_MAX];
+    struct crypto_key certificates[SECRETS_MAX];
 };
 
 struct oh_keyring *oh_keyring_new(const struct oh_recipe *recipe)
@@ -43,6 +43,18 @@ enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret, s
     return status;
 }
 
+enum oh_status oh_keyring_add_certificate(struct oh_keyring *ring, struct oh_slice url,
+                                          struct oh_slice pem, struct oh_error *err)
+{
+    if (ring->certificate_count == SECRETS_MAX)
+        return oh_fail(err, OH_INVALID, "more than %d certificates", SECRETS_MAX);
+    enum oh_status status =
+        crypto_key_parse_certificate(url, pem, &ring->certificates[ring->certificate_count], err);
+    if (!status)
+        ring->certificate_count++;
+    return status;
+}
+
 size_t oh_keyring_count(const struct oh_keyring *ring)
 {
     return ring->count;
@@ -54,6 +66,8 @@ void oh_keyring_free(struct oh_keyring *ring)
         return;
     for (size_t i = 0; i < ring->count; i++)
         crypto_key_clear(&ring->keys[i]);
+    for (size_t i = 0; i < ring->certificate_count; i++)
+        crypto_key_clear(&ring->certificates[i]);
     free(ring);
 }
 
@@ -72,178 +86,276 @@ const char *oh_verdict_name(enum oh_verdict verdict)
     return "signature_wrong";
 }
 
-/* ---- taking the headers apart ------------------------------------------------------------------
- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
-/* What a request brings, before any secret is asked. Slices point into the request. */
-struct claim {
-    struct oh_slice candidates[CANDIDATES_MAX]; /* encoded signatures */
-    size_t count;
-    struct oh_slice ts; /* the text that is signed; data == NULL: none */
-    int64_t ts_value;   /* in the scheme's unit, not negative */
-    const char *because;
+/* One request on its way through. */
+struct check {
+    struct message_source from;
+    const struct oh_keyring *ring;
+    struct claim claim;
+    int64_t now_ms, past_tolerance_s;
+    bool expired; /* a token's own times say so */
+    struct oh_verify_result *result;
 };
-
-enum found { FOUND_NONE, FOUND_ONE, FOUND_SEVERAL };
-
-/* The value of the first of `names` that the request has. */
-static enum found find_header(const struct oh_request *request, const struct recipe_names *names,
-                              struct oh_slice *value)
-{
-    for (size_t n = 0; n < names->count; n++) {
-        size_t lines = 0;
-        for (size_t i = 0; i < request->header_count; i++)
-            if (slice_equals_nocase(request->headers[i].name, names->items[n])) {
-                *value = request->headers[i].value;
-                lines++;
-            }
-        if (lines > 0)
-            return lines == 1 ? FOUND_ONE : FOUND_SEVERAL;
-    }
-    return FOUND_NONE;
-}
-
-static bool refuse(struct claim *claim, const char *because)
-{
-    claim->because = because;
-    return false;
-}
-
-/* One "key=value" of the header. */
-static bool take_pair(const struct oh_recipe *recipe, struct oh_slice pair, struct claim *claim)
-{
-    const char *equals = pair.len > 0 ? memchr(pair.data, '=', pair.len) : NULL;
-    if (!equals)
-        return refuse(claim, "signature header malformed");
-    struct oh_slice key = slice_of(pair.data, (size_t)(equals - pair.data));
-    struct oh_slice value = slice_of(equals + 1, pair.len - key.len - 1);
-    if (slice_equals(key, recipe->signature.key)) {
-        if (claim->count == CANDIDATES_MAX)
-            return refuse(claim, "too many signatures");
-        claim->candidates[claim->count++] = value;
-    }
-    if (recipe->timestamp.in == RECIPE_TS_SIGFIELD && slice_equals(key, recipe->timestamp.key)) {
-        if (claim->ts.data)
-            return refuse(claim, "timestamp repeated");
-        claim->ts = value;
-    }
-    return true;
-}
-
-static bool take_pairs(const struct oh_recipe *recipe, struct oh_slice header, struct claim *claim)
-{
-    for (size_t from = 0; from <= header.len;) {
-        const char *end =
-            memchr(header.data + from, recipe->signature.separator, header.len - from);
-        size_t to = end ? (size_t)(end - header.data) : header.len;
-        struct oh_slice pair = slice_trim(slice_of(header.data + from, to - from));
-        if (!take_pair(recipe, pair, claim))
-            return false;
-        from = to + 1;
-    }
-    return claim->count > 0 || refuse(claim, "no signature of the expected version");
-}
-
-static bool take_signature(const struct oh_recipe *recipe, const struct oh_request *request,
-                           struct claim *claim)
-{
-    struct oh_slice header = slice_of(NULL, 0);
-    enum found found = find_header(request, &recipe->signature.names, &header);
-    if (found == FOUND_NONE || (found == FOUND_ONE && header.len == 0))
-        return refuse(claim, "no signature header");
-    if (found == FOUND_SEVERAL)
-        return refuse(claim, "signature header repeated");
-    if (recipe->signature.parse == RECIPE_PARSE_KV)
-        return take_pairs(recipe, header, claim);
-    struct oh_slice prefix = recipe->signature.prefix;
-    if (!slice_has_prefix(header, prefix))
-        return refuse(claim, "signature without its prefix");
-    claim->candidates[0] = slice_of(header.data + prefix.len, header.len - prefix.len);
-    claim->count = 1;
-    return true;
-}
-
-/* Digits only: no sign, no blank, no fraction, nothing beyond 63 bits. */
-static bool parse_digits(struct oh_slice text, int64_t *value)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, text.data[i] - '0', &n))
-            return false;
-    }
-    *value = n;
-    return text.len > 0;
-}
-
-static bool take_timestamp(const struct oh_recipe *recipe, const struct oh_request *request,
-                           struct claim *claim)
-{
-    if (recipe->timestamp.in == RECIPE_TS_NONE)
-        return true;
-    if (recipe->timestamp.in == RECIPE_TS_HEADER &&
-        find_header(request, &recipe->timestamp.names, &claim->ts) == FOUND_SEVERAL)
-        return refuse(claim, "timestamp header repeated");
-    if (!claim->ts.data || claim->ts.len == 0)
-        return refuse(claim, "no timestamp");
-    if (!parse_digits(claim->ts, &claim->ts_value))
-        return refuse(claim, "timestamp malformed");
-    return true;
-}
-
-/* ---- comparing ---------------------------------------------------------------------------------
- */
 
 /* The bytes of an encoded signature; false when it is not written in the one way allowed. */
 static bool decode_signature(const struct oh_recipe *recipe, struct oh_slice text, uint8_t *out,
                              size_t out_size, size_t *len)
 {
-    if (recipe->signature.encoding == RECIPE_HEX)
+    switch (recipe->signature.encoding) {
+    case RECIPE_HEX:
         return hex_decode(text, false, out, out_size, len);
-    return base64_decode(text, 0, out, out_size, len);
+    case RECIPE_HEX_ANY:
+        return hex_decode(text, true, out, out_size, len);
+    case RECIPE_BASE64:
+        return base64_decode(text, 0, out, out_size, len);
+    case RECIPE_BASE64URL:
+        return base64_decode(text, BASE64_URL | BASE64_PADDING_OPTIONAL, out, out_size, len);
+    case RECIPE_RAW:
+        break;
+    }
+    return false;
 }
 
-static bool mac_matches(const struct oh_recipe *recipe, const struct crypto_key *key,
-                        const struct message *message, const struct claim *claim)
+static bool bytes_match(const struct check *check, const uint8_t *right, size_t right_len)
 {
-    uint8_t mac[CRYPTO_MAC_BYTES_MAX], given[CRYPTO_MAC_BYTES_MAX];
-    size_t mac_len, given_len;
+    uint8_t given[CRYPTO_MAC_BYTES_MAX];
+    size_t len;
     bool matches = false;
-    if (!crypto_mac(key, message, mac, &mac_len))
-        return false;
-    for (size_t i = 0; i < claim->count; i++)
-        if (decode_signature(recipe, claim->candidates[i], given, sizeof(given), &given_len) &&
-            given_len == mac_len && CRYPTO_memcmp(given, mac, mac_len) == 0)
+    for (size_t i = 0; i < check->claim.count; i++)
+        if (decode_signature(check->from.recipe, check->claim.candidates[i], given, sizeof(given),
+                             &len) &&
+            len == right_len && CRYPTO_memcmp(given, right, len) == 0)
             matches = true;
+    return matches;
+}
+
+/* Compares without regard to where two texts differ; their lengths are no secret. */
+static bool texts_match(struct oh_slice a, struct oh_slice b)
+{
+    return a.len == b.len && a.len > 0 && CRYPTO_memcmp(a.data, b.data, a.len) == 0;
+}
+
+/* Each of these says whether `key` proves the claim; `message` is built already. */
+
+static bool mac_matches(struct check *check, const struct crypto_key *key,
+                        const struct message *message)
+{
+    uint8_t mac[CRYPTO_MAC_BYTES_MAX];
+    size_t len;
+    bool matches = crypto_mac(key, message, mac, &len) && bytes_match(check, mac, len);
     OPENSSL_cleanse(mac, sizeof(mac));
     return matches;
 }
 
-static bool signature_matches(const struct oh_recipe *recipe, const struct crypto_key *key,
-                              const struct message *message, const struct claim *claim)
+static bool digest_matches(struct check *check, const struct crypto_key *key,
+                           const struct message *message)
+{
+    uint8_t digest[CRYPTO_MAC_BYTES_MAX];
+    size_t len;
+    (void)key; /* a part of the message */
+    return crypto_digest(check->from.recipe, message, digest, &len) &&
+           bytes_match(check, digest, len);
+}
+
+static bool signature_matches(struct check *check, const struct crypto_key *key,
+                              const struct message *message)
 {
     uint8_t given[CRYPTO_SIGNATURE_BYTES_MAX];
     size_t len;
-    for (size_t i = 0; i < claim->count; i++)
-        if (decode_signature(recipe, claim->candidates[i], given, sizeof(given), &len) &&
-            crypto_verify(key, message, given, len))
+    for (size_t i = 0; i < check->claim.count; i++)
+        if (decode_signature(check->from.recipe, check->claim.candidates[i], given, sizeof(given),
+                             &len) &&
+            crypto_verify(key, message, given, len, check->from.arena))
             return true;
     return false;
 }
 
-/* Which secret signed the request, from 0; -1 = none. */
-static int find_secret(const struct oh_recipe *recipe, const struct oh_keyring *ring,
-                       const struct message *message, const struct claim *claim)
+static bool token_matches(struct check *check, const struct crypto_key *key,
+                          const struct message *message)
 {
-    for (size_t i = 0; i < ring->count; i++) {
-        const struct crypto_key *key = &ring->keys[i];
-        if (key->mac ? mac_matches(recipe, key, message, claim)
-                     : signature_matches(recipe, key, message, claim))
-            return (int)i;
+    (void)message;
+    for (size_t i = 0; i < check->claim.count; i++)
+        if (texts_match(check->claim.candidates[i], key->secret))
+            return true;
+    return false;
+}
+
+/* RFC 7617: the word Basic in any case, base64 of user:password. */
+static bool basic_matches(struct check *check, const struct crypto_key *key,
+                          const struct message *message)
+{
+    (void)message;
+    const struct oh_slice word = SLICE_LITERAL("Basic ");
+    struct oh_slice text = check->claim.candidates[0];
+    uint8_t plain[1024];
+    size_t len;
+    if (text.len <= word.len || !slice_equals_nocase(slice_of(text.data, word.len), word))
+        return false;
+    text = slice_trim(slice_of(text.data + word.len, text.len - word.len));
+    return base64_decode(text, 0, plain, sizeof(plain), &len) &&
+           texts_match(slice_of((char *)plain, len), key->secret);
+}
+
+/* ---- certificates ---------------------------------------------------------------------------- */
+
+/* `*` in a prefix stands for three or more letters, digits and hyphens: a region of AWS. */
+static bool url_has_prefix(struct oh_slice url, struct oh_slice prefix)
+{
+    size_t u = 0, run = 0;
+    for (size_t p = 0; p < prefix.len; p++) {
+        if (prefix.data[p] != '*') {
+            if (u == url.len || url.data[u++] != prefix.data[p])
+                return false;
+            continue;
+        }
+        for (run = 0; u < url.len; u++, run++) {
+            char c = url.data[u], letter = (char)(c | 0x20);
+            if (!((c >= '0' && c <= '9') || (letter >= 'a' && letter <= 'z') || c == '-'))
+                break;
+        }
+        if (run < 3)
+            return false;
+    }
+    return true;
+}
+
+static bool url_is_allowed(const struct recipe_certificate *allowed, struct oh_slice url)
+{
+    if (url.len < allowed->suffix.len ||
+        !slice_equals(slice_of(url.data + url.len - allowed->suffix.len, allowed->suffix.len),
+                      allowed->suffix))
+        return false;
+    for (size_t i = 0; i < allowed->prefixes.count; i++)
+        if (url_has_prefix(url, allowed->prefixes.items[i]))
+            return true;
+    return false;
+}
+
+/* The certificate that the request names, if it may name it and the ring has it. */
+static const struct crypto_key *find_certificate(struct check *check)
+{
+    const struct recipe_certificate *named = &check->from.recipe->certificate;
+    const struct recipe_names header = {&named->header, 1};
+    struct oh_slice url = {NULL, 0};
+    if (named->in_json)
+        url = check->from.json ? scan_value_text(&check->from.json[named->json]) : url;
+    else if (find_header(check->from.request, &header, &url) != FOUND_ONE)
+        url = slice_of(NULL, 0);
+    if (!url.data || !url_is_allowed(named, url)) {
+        check->claim.because = "the certificate's URL is not the provider's";
+        return NULL;
+    }
+    for (size_t i = 0; i < check->ring->certificate_count; i++)
+        if (slice_equals(check->ring->certificates[i].id, url))
+            return &check->ring->certificates[i];
+    check->claim.because = "the certificate is not known yet";
+    check->result->certificate_url = url;
+    return NULL;
+}
+
+/* RSA with a certificate: the secret is no key but what the message or the body has to name. */
+static bool certified_matches(struct check *check, const struct crypto_key *key,
+                              const struct message *message)
+{
+    const struct oh_recipe *recipe = check->from.recipe;
+    const struct recipe_certificate *named = &recipe->certificate;
+    const struct scan_value *json = check->from.json;
+    const struct crypto_key *certificate = find_certificate(check);
+    uint8_t given[CRYPTO_SIGNATURE_BYTES_MAX];
+    const char *digest = "SHA256";
+    size_t len;
+    if (!certificate)
+        return false;
+    if (named->has_pin && !(json && texts_match(scan_value_text(&json[named->pin]), key->secret)))
+        return false;
+    if (recipe->algorithm == RECIPE_RSA_SNS) {
+        struct oh_slice version = scan_value_text(&json[named->version]);
+        if (slice_equals(version, SLICE_LITERAL("1")))
+            digest = "SHA1";
+        else if (!slice_equals(version, SLICE_LITERAL("2")))
+            return false;
+    }
+    return decode_signature(recipe, check->claim.candidates[0], given, sizeof(given), &len) &&
+           crypto_verify_once(certificate->pkey, digest, message, given, len);
+}
+
+/* ---- which secret ---------------------------------------------------------------------------- */
+
+static bool (*const matchers[])(struct check *, const struct crypto_key *,
+                                const struct message *) = {
+    [RECIPE_HMAC_SHA1] = mac_matches,
+    [RECIPE_HMAC_SHA256] = mac_matches,
+    [RECIPE_HMAC_SHA512] = mac_matches,
+    [RECIPE_SHA1] = digest_matches,
+    [RECIPE_SHA256] = digest_matches,
+    [RECIPE_MD5] = digest_matches,
+    [RECIPE_ECDSA_P256_SHA256] = signature_matches,
+    [RECIPE_ED25519] = signature_matches,
+    [RECIPE_RSA_SHA1] = signature_matches,
+    [RECIPE_RSA_SHA256] = signature_matches,
+    [RECIPE_RSA_SNS] = certified_matches,
+    [RECIPE_JWT] = NULL, /* find_token_secret() */
+    [RECIPE_TOKEN] = token_matches,
+    [RECIPE_BASIC] = basic_matches,
+};
+
+/* Which secret signed the request, from 0; -1 = none. A message that has the secret in it is built
+ * for each. */
+static int find_secret(struct check *check)
+{
+    const struct oh_recipe *recipe = check->from.recipe;
+    bool (*matches)(struct check *, const struct crypto_key *, const struct message *) =
+        recipe->key_form == RECIPE_KEY_CERT_URL ? certified_matches : matchers[recipe->algorithm];
+    bool with_secret = recipe->algorithm >= RECIPE_SHA1 && recipe->algorithm <= RECIPE_MD5;
+    with_secret |= recipe->key_form == RECIPE_KEY_CERT_URL;
+    unsigned variants = message_variants(recipe);
+    for (unsigned variant = 0; variant < variants; variant++) {
+        struct message message;
+        check->from.variant = variant;
+        check->from.ts = check->claim.ts;
+        check->from.signature = check->claim.candidates[0];
+        bool built = !with_secret && message_build(&check->from, &message);
+        for (size_t i = 0; (built || with_secret) && i < check->ring->count; i++) {
+            check->from.secret = check->ring->keys[i].secret;
+            if (with_secret && !message_build(&check->from, &message))
+                break;
+            if (matches(check, &check->ring->keys[i], &message))
+                return (int)i;
+        }
     }
     return -1;
 }
+
+/* Likewise for tokens, whose claims have to bind the request. */
+static int find_token_secret(struct check *check)
+{
+    const struct oh_recipe *recipe = check->from.recipe;
+    struct jwt jwt;
+    struct jwt_claims claims;
+    size_t i = 0;
+    if (!jwt_read(recipe, check->claim.candidates[0], check->from.arena, &jwt)) {
+        check->claim.because = "not a token of the algorithms that are allowed";
+        return -1;
+    }
+    while (i < check->ring->count && !jwt_is_signed_by(recipe, &jwt, &check->ring->keys[i]))
+        i++;
+    if (i == check->ring->count)
+        return -1;
+    jwt_read_claims(&check->from, &jwt, &claims);
+    check->claim.ts = claims.ts;
+    check->claim.because = claims.because;
+    if (claims.because ||
+        (recipe->timestamp.in == RECIPE_TS_JWT && !claim_read_ts(&check->from, &check->claim)))
+        return -1;
+    int64_t now_us = check->now_ms * 1000, leeway_us = recipe->jwt.leeway_s * 1000000;
+    int64_t late_us = check->past_tolerance_s < 0 ? leeway_us : check->past_tolerance_s * 1000000;
+    check->expired = (claims.expires_us != INT64_MAX && now_us - late_us > claims.expires_us) ||
+                     now_us + leeway_us < claims.not_before_us;
+    return (int)i;
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
 
 /* True when `age` (in units of 1/per_s seconds) is more than limit_s. */
 static bool exceeds(int64_t age, int64_t per_s, int64_t limit_s)
@@ -252,21 +364,106 @@ static bool exceeds(int64_t age, int64_t per_s, int64_t limit_s)
 }
 
 /* Compared in the timestamp's own unit: what is exactly as old as allowed is accepted. */
-static bool is_stale(const struct oh_recipe *recipe, const struct claim *claim, int64_t now_ms,
-                     int64_t past_tolerance_s)
+static bool is_stale(const struct check *check)
 {
-    const struct recipe_timestamp *ts = &recipe->timestamp;
-    int64_t past_s = past_tolerance_s < 0 ? ts->past_s : past_tolerance_s;
-    int64_t per_s = ts->unit == RECIPE_UNIT_MS ? 1000 : 1;
-    int64_t now = per_s == 1000 ? now_ms : now_ms / 1000;
+    const struct recipe_timestamp *ts = &check->from.recipe->timestamp;
+    int64_t past_s = check->past_tolerance_s < 0 ? ts->past_s : check->past_tolerance_s;
+    int64_t per_s = claim_ts_per_s(check->from.recipe);
+    int64_t now = per_s == 1000 ? check->now_ms : check->now_ms / 1000;
     int64_t age;
     if (ts->in == RECIPE_TS_NONE)
-        return false;
-    if (__builtin_sub_overflow(now, claim->ts_value, &age) || age == INT64_MIN)
+        return check->expired;
+    if (check->expired || __builtin_sub_overflow(now, check->claim.ts_value, &age) ||
+        age == INT64_MIN)
         return true;
     if (age >= 0)
         return past_s >= 0 && exceeds(age, per_s, past_s);
     return ts->future_s >= 0 && exceeds(-age, per_s, ts->future_s);
+}
+
+/* ---- a request ------------------------------------------------------------------------------- */
+
+/* Headers that have to have one value, or the body's. */
+static bool has_required(const struct message_source *from)
+{
+    for (size_t i = 0; i < from->recipe->required_count; i++) {
+        const struct recipe_required *row = &from->recipe->required[i];
+        struct oh_slice value = {NULL, 0}, wanted = row->value;
+        enum found found =
+            find_header(from->request, &(struct recipe_names){&row->name, 1}, &value);
+        if (row->is_json && found == FOUND_NONE)
+            continue;
+        if (row->is_json)
+            wanted = from->json ? scan_value_text(&from->json[row->json]) : slice_of(NULL, 0);
+        if (found != FOUND_ONE || !wanted.data || !slice_equals(value, wanted))
+            return false;
+    }
+    return true;
+}
+
+static enum oh_verdict verify_one(struct check *check)
+{
+    bool jwt = check->from.recipe->algorithm == RECIPE_JWT;
+    struct oh_verify_result *result = check->result;
+    bool read = has_required(&check->from);
+    check->claim.because = "a header that the scheme demands is missing or different";
+    if (!read || !claim_read(&check->from, &check->claim)) {
+        result->because = check->claim.because;
+        return OH_SIGNATURE_MISSING;
+    }
+    do {
+        check->claim.because = check->ring->count ? "no secret gives this signature" : "no secret";
+        result->secret_index = jwt ? find_token_secret(check) : find_secret(check);
+    } while (result->secret_index < 0 && claim_next_group(&check->from, &check->claim));
+    if (result->secret_index < 0) {
+        result->because = check->claim.because;
+        return OH_SIGNATURE_WRONG;
+    }
+    if (is_stale(check)) {
+        result->because = "timestamp outside the window";
+        return OH_STALE;
+    }
+    result->because = "";
+    return OH_ACCEPTED;
+}
+
+/* Every item of the body has a signature of its own, and each of them has to be right. */
+static enum oh_verdict verify_items(struct check *check, const struct scan_result *found)
+{
+    enum oh_verdict verdict = OH_SIGNATURE_MISSING;
+    check->result->because = "the body has no items";
+    for (const struct scan_event *item = found->first; item; item = item->next) {
+        check->from.json = item->values;
+        verdict = verify_one(check);
+        if (verdict != OH_ACCEPTED)
+            break;
+    }
+    return verdict;
+}
+
+/* The places of a JSON body that the scheme reads. False when the body is no JSON. */
+static bool read_json(const struct message_source *from, struct scan_result *found)
+{
+    const struct oh_recipe *recipe = from->recipe;
+    struct scan_plan *plan = from->arena ? oh_arena_alloc(from->arena, sizeof(*plan)) : NULL;
+    if (!plan)
+        return false;
+    *plan = (struct scan_plan){.want_count = recipe->json_count};
+    for (size_t i = 0; i < recipe->json_count; i++)
+        plan->wants[i] = (struct scan_want){recipe->json[i], !recipe->each_item};
+    if (recipe->each_item) {
+        plan->event_want_count = recipe->json_count;
+        plan->has_split = recipe->events.has_split;
+        plan->split = recipe->events.split;
+    }
+    enum oh_status status =
+        scan_body(plan, from->request->body, ITEMS_MAX, from->arena, found, NULL);
+    if (status && recipe->each_item) { /* not in the envelope: one item by itself */
+        plan->has_split = false;
+        plan->split = (struct pointer){NULL, 0};
+        status = scan_body(plan, from->request->body, ITEMS_MAX, from->arena, found, NULL);
+    }
+    return status == OH_OK;
 }
 
 enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyring *ring,
@@ -274,26 +471,21 @@ enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyrin
                           int64_t past_tolerance_s, struct oh_arena *arena,
                           struct oh_verify_result *result)
 {
-    (void)arena; /* for schemes whose message has to be put together */
     struct oh_verify_result unused;
-    struct claim claim = {.count = 0};
-    struct message message;
-    result = result ? result : &unused;
-    result->secret_index = -1;
-    result->because = "";
-    if (!take_signature(recipe, request, &claim) || !take_timestamp(recipe, request, &claim)) {
-        result->because = claim.because;
-        return OH_SIGNATURE_MISSING;
-    }
-    message_build(recipe, claim.ts, request->body, &message);
-    result->secret_index = find_secret(recipe, ring, &message, &claim);
-    if (result->secret_index < 0) {
-        result->because = ring->count ? "no secret gives this signature" : "no secret";
-        return OH_SIGNATURE_WRONG;
-    }
-    if (is_stale(recipe, &claim, now_ms, past_tolerance_s)) {
-        result->because = "timestamp outside the window";
-        return OH_STALE;
-    }
-    return OH_ACCEPTED;
+    struct check check = {
+        .from = {.recipe = recipe, .request = request, .arena = arena},
+        .ring = ring,
+        .now_ms = now_ms,
+        .past_tolerance_s = past_tolerance_s,
+        .result = result ? result : &unused,
+    };
+    *check.result = (struct oh_verify_result){.secret_index = -1, .because = ""};
+    if (recipe->json_count == 0)
+        return verify_one(&check);
+    struct scan_result *found = arena ? oh_arena_alloc(arena, sizeof(*found)) : NULL;
+    bool read = found && read_json(&check.from, found);
+    if (recipe->each_item && read)
+        return verify_items(&check, found);
+    check.from.json = read ? found->body_values : NULL;
+    return verify_one(&check);
 }

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/slice.h"
-#include "event/scan.h"
+#include "body/scan.h"
 #include "oncehook/event.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))

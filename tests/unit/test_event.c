@@ -290,10 +290,8 @@ static const struct {
     {FORM_TYPE, "payload=", NULL},
     {FORM_TYPE, "payload", NULL},
     {FORM_TYPE, "", NULL},
-    {FORM_TYPE, "payloads=7", NULL},
-    {FORM_TYPE, "payloa=7", NULL},
     {FORM_TYPE, "payload=7&payload=7", NULL},
-    {FORM_TYPE, "{\"id\":1}", NULL},
+    {FORM_TYPE, "{\"id\":1}", "{\"id\":1}"}, /* JSON under a form's Content-Type */
     {FORM_TYPE, "payload=%7B", NULL},
     {"content-type: application/json\n", "{\"id\":1}", "{\"id\":1}"},
     {"content-type: application/json\n", "payload=7", NULL},
@@ -317,6 +315,24 @@ static void form_gives_the_json_of_its_field(void **state)
         assert_string_equal(text_of(out.events[0].raw), forms[i].raw);
         assert_string_equal(text_of(out.events[0].payload), forms[i].raw);
     }
+}
+
+/* A form without such a field is an object of its fields; its own bytes are the event's. */
+static void form_without_json_is_an_object(void **state)
+{
+    (void)state;
+    static const char body[] = "MessageSid=SM1&a=1&b=x%22%0A&a=%C3%A9";
+    struct oh_extraction out;
+    use_recipe("{id: /MessageSid, form_json_field: payload}");
+    assert_int_equal(extract_bytes(FORM_TYPE, slice_of_text(body), &out), OH_OK);
+    assert_int_equal(out.count, 1);
+    assert_string_equal(text_of(out.events[0].key), "SM1");
+    assert_string_equal(text_of(out.events[0].raw), body);
+    assert_string_equal(
+        text_of(out.events[0].payload),
+        "{\"MessageSid\":\"SM1\",\"a\":[\"1\",\"\xc3\xa9\"],\"b\":\"x\\\"\\u000a\"}");
+    assert_int_equal(extract_bytes(FORM_TYPE, SLICE_LITERAL("a=%00&b=%FF"), &out), OH_OK);
+    assert_null(out.events[0].payload.data); /* jsonb cannot hold it: the bytes are kept */
 }
 
 /* ---- the door ----------------------------------------------------------------------------------
@@ -452,6 +468,7 @@ int main(void)
         EVENT_TEST(mapping_refuses_more_pointers_than_a_scan_follows),
         EVENT_TEST(payload_is_the_exact_bytes_that_jsonb_can_hold),
         EVENT_TEST(form_gives_the_json_of_its_field),
+        EVENT_TEST(form_without_json_is_an_object),
         EVENT_TEST(extract_says_why_a_body_is_unreadable),
         EVENT_TEST(extract_takes_no_more_than_the_bound),
         EVENT_TEST(extract_ends_cleanly_wherever_memory_ends),

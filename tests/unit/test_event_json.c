@@ -3,7 +3,7 @@
  * that neither depth nor size nor a full arena does any harm. */
 #include "event_support.h"
 
-#include "event/text.h"
+#include "body/text.h"
 
 #include <stdlib.h>
 

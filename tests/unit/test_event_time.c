@@ -3,7 +3,7 @@
  * is refused, and nothing overflows. */
 #include "event_support.h"
 
-#include "event/time.h"
+#include "body/time.h"
 
 #include <stdlib.h>
 #include <time.h>

@@ -65,6 +65,25 @@ static enum oh_status load(const char *text, size_t len, struct oh_catalog **cat
     return oh_catalog_add(*catalog, NULL, text, len, err);
 }
 
+/* Likewise into one catalog for many files, since a new one reads all built-in files again. */
+static struct oh_catalog *shared;
+
+static enum oh_status load_shared(const char *text, size_t len, struct oh_catalog **catalog,
+                                  struct oh_error *err)
+{
+    if (!shared)
+        assert_int_equal(oh_catalog_new(&shared, err), OH_OK);
+    *catalog = shared;
+    return oh_catalog_add(shared, NULL, text, len, err);
+}
+
+static int free_shared(void **state)
+{
+    (void)state;
+    oh_catalog_free(shared);
+    return 0;
+}
+
 static void builtin_recipes_load(void **state)
 {
     (void)state;
@@ -73,18 +92,18 @@ static void builtin_recipes_load(void **state)
     struct oh_recipe_info info;
     if (oh_catalog_new(&catalog, &err))
         fail_msg("%s", err.text);
-    assert_int_equal(oh_catalog_count(catalog), 3);
+    assert_in_range(oh_catalog_count(catalog), 100, 1000);
     static const char *const names[] = {"github", "sendgrid", "stripe"};
     for (size_t i = 0; i < 3; i++) {
-        oh_recipe_describe(oh_catalog_at(catalog, i), &info);
+        oh_recipe_describe(oh_catalog_find(catalog, names[i], NULL), &info);
         assert_string_equal(info.provider, names[i]);
         assert_string_equal(info.scheme, names[i]);
         assert_string_equal(info.confidence, "high");
         assert_string_equal(info.key_grade, "id");
         assert_int_equal(info.id_scope, OH_SCOPE_PROVIDER);
         assert_false(info.needs_public_url);
-        assert_ptr_equal(oh_catalog_find(catalog, names[i], NULL), oh_catalog_at(catalog, i));
-        assert_ptr_equal(oh_catalog_find(catalog, names[i], names[i]), oh_catalog_at(catalog, i));
+        assert_ptr_equal(oh_catalog_find(catalog, names[i], NULL),
+                         oh_catalog_find(catalog, names[i], names[i]));
     }
     assert_null(oh_catalog_find(catalog, "stripe", "v2"));
     assert_null(oh_catalog_find(catalog, "hmac", NULL));
@@ -167,7 +186,7 @@ static void file_gives_what_it_says(void **state)
     assert_string_equal(recipe->signature.key.data, "h1");
     assert_int_equal(recipe->part_count, 3);
     assert_int_equal(recipe->parts[1].kind, RECIPE_PART_LITERAL);
-    assert_string_equal(recipe->parts[1].literal.data, ":");
+    assert_string_equal(recipe->parts[1].text.data, ":");
     assert_int_equal(recipe->timestamp.in, RECIPE_TS_SIGFIELD);
     assert_int_equal(recipe->timestamp.unit, RECIPE_UNIT_MS);
     assert_int_equal(recipe->timestamp.past_s, 300);
@@ -223,42 +242,49 @@ static void every_mistake_is_an_error_with_its_line(void **state)
         {7, "retries: twice", "mapping", 0},
         {7, "retries: {schedule: a, horizon: 1d, signed_anew: perhaps}", "false, true", 0},
         {9, "  - nothing: acme", "has no key 'nothing'", 0},
-        {10, "    algorithm: jwt", "not built yet", 0},
+        {10, "    algorithm: jwt", "`message` goes with", 9},
         {10, "    algorithm: hmac-md5", "one of: hmac-sha1", 0},
         {10, "    algorithm: ecdsa-p256-sha256", "does not fit", 9},
-        {11, "    key: whsec", "not built yet", 0},
+        {11, "    key: whpk", "does not fit", 9},
         {11, "    key: spki-b64", "does not fit", 9},
-        {12, "    signature: {in: query, name: s, parse: plain, encoding: hex}", "not built yet",
+        {12, "    signature: {in: cookie, name: s, parse: plain, encoding: hex}", "one of: header",
          0},
-        {12, "    signature: {in: header, name: s, parse: tagged, encoding: hex}", "not built yet",
+        {12, "    signature: {in: header, name: s, parse: tagged, encoding: hex}", "needs `key`",
          0},
-        {12, "    signature: {in: header, name: s, parse: plain, encoding: raw}", "not built yet",
+        {12, "    signature: {in: header, name: s, parse: positional, encoding: hex}",
+         "needs `separator`", 0},
+        {12, "    signature: {in: header, name: s, parse: numbered, encoding: hex}", "needs `max`",
+         0},
+        {12, "    signature: {in: json, name: s, parse: plain, encoding: hex}", "starts with", 0},
+        {12, "    signature: {in: header, parse: plain, encoding: hex}", "needs the key 'name'", 0},
+        {12, "    signature: {in: header, name: s, parse: plain, encoding: utf7}", "one of: hex",
          0},
         {12, "    signature: {in: header, name: s, parse: plain, encoding: hex, tag: v1}",
-         "not built yet", 0},
+         "no key 'tag'", 0},
         {12, "    signature: {in: header, name: 'a b', parse: plain, encoding: hex}",
          "name of a header", 0},
         {12, "    signature: {in: header, name: [], parse: plain, encoding: hex}", "name", 0},
         {12, "    signature: {in: header, name: s, parse: kv, encoding: hex}", "needs `separator`",
          0},
         {12, "    signature: {in: header, name: s, parse: plain, key: v1, encoding: hex}",
-         "go with", 0},
+         "`key` does not go with", 0},
         {12, "    signature: {in: header, name: s, parse: plain, encoding: hex}",
-         "needs `parse: kv`", 9},
+         "`in` does not fit", 9},
         {12,
          "    signature: {in: header, name: s, parse: kv, separator: '=', key: a, encoding: hex}",
          "separator", 0},
-        {13, "    message: [ts]", "without `body`", 0},
         {13, "    message: []", "message", 0},
-        {13, "    message: [body]", "without `ts`", 9},
-        {13, "    message: [ts, url, body]", "not built yet", 0},
-        {13, "    message: [ts, header:a, body]", "not built yet", 0},
+        {13, "    message: [body]", "without it", 9},
+        {13, "    message: [ts, 'json:x', body]", "starts with", 0},
+        {13, "    message: [ts, 'header:a b', body]", "name of a header", 0},
         {13, "    message: [ts, bdoy]", "one of: body, ts", 0},
-        {13, "    message: [ts, 'lit:', body]", "one of", 0},
-        {14, "    timestamp: {in: sigfield, name: t, unit: iso, past: 5m, future: none}",
-         "not built yet", 0},
-        {14, "    timestamp: {in: json, name: t, unit: s, past: 5m, future: none}", "not built yet",
+        {13, "    message: [ts, 'lit:', body]", "behind the colon", 0},
+        {14, "    timestamp: {in: sigfield, name: t, unit: h, past: 5m, future: none}",
+         "one of: s, ms", 0},
+        {14, "    timestamp: {in: json, name: t, unit: s, past: 5m, future: none}", "starts with",
          0},
+        {14, "    timestamp: {in: jwt, name: iat, unit: s, past: 5m, future: none}",
+         "`in` does not fit", 9},
         {14, "    timestamp: {in: sigfield, name: t, unit: s, past: soon, future: none}", "past",
          0},
         {14, "    timestamp: {in: sigfield, name: t, unit: s, past: 5m}", "needs the key 'future'",
@@ -273,9 +299,8 @@ static void every_mistake_is_an_error_with_its_line(void **state)
          "shorter", 9},
         {16, "  id: id", "/POINTER", 0},
         {16, "  id: /a~2", "~0 or ~1", 0},
-        {16, "  id: /a/*/b", "not built yet", 0},
         {16, "  id: lit:same", "no place here", 0},
-        {16, "  id: form:MessageSid", "not built yet", 0},
+        {16, "  id: form:MessageSid", "a value is", 0},
         {16, "  id: {a: b}", "value", 0},
         {17, "  composite_optional: [/a]", "needs `composite`", 16},
         {18, "  typ: /type", "has no key 'typ'", 0},
@@ -296,14 +321,13 @@ static void every_mistake_is_an_error_with_its_line(void **state)
         struct oh_catalog *catalog;
         struct oh_error err = {.text = ""};
         char *text = file_with(rows[i].line, rows[i].instead);
-        if (load(text, strlen(text), &catalog, &err) != OH_INVALID)
+        if (load_shared(text, strlen(text), &catalog, &err) != OH_INVALID)
             fail_msg("'%s' was taken", rows[i].instead);
         int at = rows[i].at ? rows[i].at : rows[i].line;
         if (err.line != at || !strstr(err.text, rows[i].says))
             fail_msg("'%s': expected line %d and '%s', got line %d: %s", rows[i].instead, at,
                      rows[i].says, err.line, err.text);
         assert_null(oh_catalog_find(catalog, "acme", NULL));
-        oh_catalog_free(catalog);
         free(text);
     }
 }
@@ -317,18 +341,15 @@ static void broken_files_are_refused(void **state)
     struct oh_catalog *catalog;
     struct oh_error err;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        assert_int_equal(load(texts[i], strlen(texts[i]), &catalog, &err), OH_INVALID);
+        assert_int_equal(load_shared(texts[i], strlen(texts[i]), &catalog, &err), OH_INVALID);
         assert_true(err.text[0] != 0);
-        oh_catalog_free(catalog);
     }
     size_t len = 300 << 10;
     char *large = malloc(len);
     assert_non_null(large);
     memset(large, '[', len);
-    assert_int_equal(load(large, len, &catalog, &err), OH_INVALID); /* too large */
-    oh_catalog_free(catalog);
-    assert_int_equal(load(large, 100000, &catalog, &err), OH_INVALID); /* too deep */
-    oh_catalog_free(catalog);
+    assert_int_equal(load_shared(large, len, &catalog, &err), OH_INVALID);    /* too large */
+    assert_int_equal(load_shared(large, 100000, &catalog, &err), OH_INVALID); /* too deep */
     free(large);
 }
 
@@ -346,14 +367,12 @@ static void no_file_does_harm(void **state)
             assert_non_null(text);
             memcpy(text, file->text, file->len);
             text[at] = bytes[at % sizeof(bytes)];
-            if (load(text, file->len, &catalog, &err))
+            if (load_shared(text, file->len, &catalog, &err))
                 assert_true(err.text[0] != 0);
-            oh_catalog_free(catalog);
             text = realloc(text, at + 1);
             assert_non_null(text);
-            if (load(text, at, &catalog, &err))
+            if (load_shared(text, at, &catalog, &err))
                 assert_true(err.text[0] != 0);
-            oh_catalog_free(catalog);
             free(text);
         }
     }
@@ -380,16 +399,17 @@ static void own_recipe_replaces_a_builtin_one(void **state)
     struct oh_catalog *catalog;
     struct oh_error err;
     assert_int_equal(oh_catalog_new(&catalog, &err), OH_OK);
+    size_t count = oh_catalog_count(catalog);
     const struct oh_recipe *before = oh_catalog_find(catalog, "stripe", "stripe");
     char *text = file_with(1, "provider: stripe");
     char *id = strstr(text, "id: acme");
     assert_non_null(id);
     assert_int_equal(oh_catalog_add(catalog, NULL, text, strlen(text), &err), OH_OK);
-    assert_int_equal(oh_catalog_count(catalog), 4); /* a further scheme */
+    assert_int_equal(oh_catalog_count(catalog), count + 1); /* a further scheme */
     assert_ptr_equal(oh_catalog_find(catalog, "stripe", NULL), before);
     assert_non_null(oh_catalog_find(catalog, "stripe", "acme"));
     assert_int_equal(oh_catalog_add(catalog, NULL, text, strlen(text), &err), OH_OK);
-    assert_int_equal(oh_catalog_count(catalog), 4); /* replaced */
+    assert_int_equal(oh_catalog_count(catalog), count + 1); /* replaced */
     assert_string_equal(before->info.title, "Stripe");
     oh_catalog_free(catalog);
     free(text);
@@ -403,6 +423,7 @@ static void hmac_options_make_a_recipe(void **state)
     const struct oh_recipe *recipe;
     struct oh_recipe_info info;
     assert_int_equal(oh_catalog_new(&catalog, &err), OH_OK);
+    size_t count = oh_catalog_count(catalog);
     struct oh_hmac_options options = {.header = "X-Sig"};
     assert_int_equal(oh_catalog_add_hmac(catalog, &options, &recipe, &err), OH_OK);
     oh_recipe_describe(recipe, &info);
@@ -419,7 +440,7 @@ static void hmac_options_make_a_recipe(void **state)
     assert_false(recipe->events.split.tokens[1].each); /* a plain JSON pointer */
     assert_int_equal(recipe_find_type(&recipe->events, SLICE_LITERAL("viewed")), OH_EVENT_VIEWED);
     assert_int_equal(recipe_find_type(&recipe->events, SLICE_LITERAL("Viewed")), OH_EVENT_OTHER);
-    assert_int_equal(oh_catalog_count(catalog), 3);
+    assert_int_equal(oh_catalog_count(catalog), count);
 
     static const struct oh_hmac_options bad[] = {
         {.header = NULL},
@@ -492,5 +513,5 @@ int main(void)
         cmocka_unit_test(hmac_options_make_a_recipe),
         cmocka_unit_test(pointer_is_unescaped_and_bounded),
     };
-    return cmocka_run_group_tests_name("recipe", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("recipe", tests, NULL, free_shared);
 }

@@ -198,17 +198,15 @@ static char *stripe_header(const char *secret, const char *body, int64_t signed_
 {
     struct oh_error err;
     struct oh_signer *signer;
-    struct oh_header headers[OH_SIGN_HEADERS_MAX];
-    size_t count;
+    struct oh_signed done;
     struct oh_arena *arena = oh_arena_new(256, 65536);
     struct oh_request request = {.body = slice_of_text(body)};
     assert_int_equal(oh_signer_new(oh_catalog_find(catalog, "stripe", NULL), slice_of_text(secret),
                                    &signer, &err),
                      OH_OK);
-    assert_int_equal(oh_sign(signer, &request, signed_s * 1000, arena, headers, &count, &err),
-                     OH_OK);
-    assert_int_equal(count, 1);
-    char *value = strndup(headers[0].value.data, headers[0].value.len);
+    assert_int_equal(oh_sign(signer, &request, signed_s * 1000, arena, &done, &err), OH_OK);
+    assert_int_equal(done.count, 1);
+    char *value = strndup(done.headers[0].value.data, done.headers[0].value.len);
     assert_non_null(value);
     oh_signer_free(signer);
     oh_arena_free(arena);
