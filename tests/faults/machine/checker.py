@@ -106,7 +106,6 @@ class Sent:
         self.hashes = collections.defaultdict(set)
         self.acked = {}                    # key -> number of the first attempt that was acknowledged
         self.committed_us = {}             # key -> when the first 200 arrived
-        self.undecided = set()             # keys of attempts that were not answered 200
         self.statuses = collections.Counter()
         for attempt, answer in self.attempts:
             status = answer.status if answer else 0
@@ -119,8 +118,6 @@ class Sent:
                 if status == 200:
                     earliest = self.committed_us.get(name, answer.time_us)
                     self.committed_us[name] = min(earliest, answer.time_us)
-                else:
-                    self.undecided.add(name)
 
     @staticmethod
     def name(attempt, key):
@@ -179,12 +176,8 @@ def check_answers(sent, stored, found, commits_were_lost):
         if times > 1:
             found.add("ANSWER", f"{name} was called captured {times} times")
     events = {name for name in stored if not name[1].startswith(journal.QUARANTINED)}
-    if not commits_were_lost:
-        if captured_total > len(events):
-            found.add("ANSWER", f"{captured_total} were called captured, {len(events)} are stored")
-        if len(events) - captured_total > len(sent.undecided & events):
-            found.add("ANSWER", f"{len(events)} are stored, {captured_total} were called captured, only "
-                                f"{len(sent.undecided & events)} can have been captured unseen")
+    if not commits_were_lost and captured_total > len(events):
+        found.add("ANSWER", f"{captured_total} were called captured, {len(events)} are stored")
 
 
 def check_counters(connection, audit, found, binds):

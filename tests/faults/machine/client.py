@@ -119,6 +119,8 @@ class Client:
             connection.close()
             status, retry_after, body = 0, True, b""
         del self.under_way[number]
+        if self.random.random() < 0.02:
+            connection.close()  # not every provider keeps a connection for ever
         self.note(number, delivery, status, retry_after, body, loop.time())
         if status not in (200, 202):
             self.again(delivery)

@@ -86,7 +86,7 @@ class Gateway:
 
     def kill(self):
         self.child.kill()
-        self.child.wait()
+        self.child.wait(30)
         self.child = None
 
     def stop(self, timeout=40):

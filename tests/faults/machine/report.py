@@ -29,6 +29,10 @@ def round_line(result):
             f"{totals.get('stored', 0):7} events, {totals.get('acked', 0):7} acknowledged, "
             f"{totals.get('unknown', 0):5} unknown  "
             f"{'BAD' if is_bad(result) else 'ok '} {' '.join(f'{n}×{c}' for n, c in counts.items())}")
+    if "swept" in result:
+        swept = result["swept"]
+        text += f"{swept['site']}: {swept['struck']} calls" + "".join(
+            f", {what.replace('_', ' ')} {swept[what]}" for what in ("refused_to_start", "left") if swept[what])
     lines = [text]
     for kind, count in result["counts"].items():
         if count:
@@ -55,9 +59,11 @@ def by_fault(results):
 
 
 def print_summary(results):
-    print(f"\n{'fault':20} {'times':>6}   {'restart to ready':>22}   {'back to first commit':>22}"
-          f"\n{'':20} {'':>6}   {'p50 / p99 / max, ms':>22}   {'p50 / p99 / max, ms':>22}")
-    for name, row in by_fault(results).items():
+    faults = by_fault(results)
+    if faults:
+        print(f"\n{'fault':20} {'times':>6}   {'restart to ready':>22}   {'back to first commit':>22}"
+              f"\n{'':20} {'':>6}   {'p50 / p99 / max, ms':>22}   {'p50 / p99 / max, ms':>22}")
+    for name, row in faults.items():
         print(f"{name:20} {row['times']:6}   {milliseconds(row['ready_ms']):>22}   "
               f"{milliseconds(row['first_2xx_ms']):>22}{'   in a bad round' if row['bad'] else ''}")
     counts, totals = collections.Counter(), collections.Counter()
@@ -65,7 +71,8 @@ def print_summary(results):
         counts.update(result["counts"])
         totals.update(result["totals"])
     faults = sum(len(result["struck"]) for result in results)
-    print(f"\n{len(results)} rounds, {faults} faults, {totals['attempts']} attempts, {totals['stored']} events "
+    calls = sum(result["swept"]["struck"] for result in results if "swept" in result)
+    print(f"\n{len(results)} rounds, {faults} faults, {calls} failed calls, {totals['attempts']} attempts, {totals['stored']} events "
           f"stored, {totals['acked']} acknowledged, {totals['unknown']} unknown")
     print("  ".join(f"{kind} {counts[kind]}" for kind in KINDS)
           + f"  other problems {sum(len(result['problems']) for result in results)}")

@@ -4,9 +4,10 @@ import random
 import time
 import traceback
 
+from machine import sweep
 from machine.faults import FAULTS, Hit
 from machine.journal import now_us
-from machine.world import World
+from machine.world import Skipped, World
 
 ROUND_S = 25           # about how long the faults of one round take
 FIRST_COMMIT_S = 30    # a world that commits nothing for so long after a fault has not recovered
@@ -88,7 +89,11 @@ class Runner:
         try:
             world = self.world_for(spec)
             world.begin(spec["seed"], self.rate, self.clients)
-            self.strike_all(world, spec, result, began_us, deadline)
+            world.wait_for_commits()
+            if "sweep" in spec:
+                sweep.strike_all(world, spec, result, deadline, self.live)
+            else:
+                self.strike_all(world, spec, result, began_us, deadline)
             lost = any(FAULTS[name].commits_are_lost for name in spec["faults"])
             self.live("checking")
             found, problems = world.end(commits_were_lost=lost)
@@ -96,6 +101,8 @@ class Runner:
             result["problems"] += problems
             result["examples"] = dict(found.examples)
             result["timeline"] = [(at - began_us, events) for at, events in world.clients.timeline[::2]]
+        except Skipped:
+            raise
         except Exception:  # whatever went wrong, it is this round's problem and not the next one's
             result["problems"].append(traceback.format_exc(limit=-3))
         if result["problems"] or any(result["counts"].values()):
@@ -108,9 +115,6 @@ class Runner:
 
     def strike_all(self, world, spec, result, began_us, deadline):
         rng = random.Random(spec["seed"])
-        world.clients.watch()
-        if world.clients.first_us(FIRST_COMMIT_S) is None:
-            raise AssertionError("no event was captured before the first fault")
         for name in spec["faults"]:
             if deadline and time.monotonic() > deadline:
                 break

@@ -180,6 +180,11 @@ class World:
                     "expected": [(401, "stripe")] if "faketime" in self.special else []}
         self.clients = Clients(clients, settings)
 
+    def wait_for_commits(self, timeout=30):
+        self.clients.watch()
+        if self.clients.first_us(timeout) is None:
+            raise AssertionError(f"no event was captured within {timeout} s")
+
     def _seed_campaign(self):
         def ids(count):
             return [str(uuid.UUID(int=self.random.getrandbits(128))) for _ in range(count)]

@@ -1,0 +1,187 @@
+"""The Nth call of a system call fails, for every N: strace injects it into the real binary under load, in
+each of its threads, while it works or while it starts. The round's check compares everything at its
+end. A sweep ends where a call has no Nth, or at the bound."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+
+from machine.world import Skipped
+from support.process import spawn
+
+RECOVER_S, SHORT_OF_MEMORY_S = 15, 3
+STRIKE_S = 0.7  # under load a call that is made at all is made within that
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    call: str                # the system call
+    inject: str              # strace's words for what becomes of it
+    starting: bool = False   # while the gateway starts, which it then may refuse; else while it works
+    may_leave: bool = False  # out of memory may end or deafen the process, which must not lie
+    outage: str = ""         # "spool": PostgreSQL is away meanwhile
+
+    @property
+    def name(self):
+        return f"{self.call}:{self.inject.partition('=')[2]}" + (":starting" if self.starting else "")
+
+    @property
+    def kills(self):
+        return self.inject == KILL
+
+
+KILL = "signal=SIGKILL"
+SITES = {site.name: site for site in [
+    # libpq
+    Site("sendto", "error=EPIPE"), Site("sendto", KILL),
+    Site("recvfrom", "error=ECONNRESET"), Site("recvfrom", "error=ETIMEDOUT"), Site("recvfrom", KILL),
+    Site("poll", "error=EINTR"), Site("poll", "error=ENOMEM"), Site("poll", KILL),
+    # libh2o
+    Site("accept4", "error=EMFILE"), Site("accept4", "error=ECONNABORTED"),
+    # libh2o aborts when it cannot read the pipe by which threads wake each other.
+    Site("read", "error=ECONNRESET", may_leave=True), Site("read", KILL),
+    Site("writev", "error=EPIPE"), Site("writev", "error=EIO"), Site("writev", KILL),
+    Site("epoll_wait", "error=EINTR"), Site("epoll_wait", KILL),
+    Site("epoll_ctl", "error=ENOMEM", may_leave=True),
+    # memory
+    Site("mmap", "error=ENOMEM", may_leave=True), Site("brk", "error=ENOMEM", may_leave=True),
+    # start
+    *(Site(call, how, starting=True, may_leave=True) for call, how in [
+        ("sendto", "error=EPIPE"), ("recvfrom", "error=ECONNRESET"), ("connect", "error=ECONNREFUSED"),
+        ("socket", "error=EMFILE"), ("read", "error=EIO"), ("openat", "error=EMFILE"), ("mmap", "error=ENOMEM"),
+        ("epoll_ctl", "error=ENOMEM")]),
+    # the spool
+    *(Site(call, how, starting, outage="spool") for starting in (False, True) for call, hows in [
+        ("pwrite64", ("error=EIO", "error=ENOSPC", KILL)), ("pread64", ("error=EIO",)),
+        ("fdatasync", ("error=EIO", KILL)), ("fsync", ("error=EIO", KILL)),
+        ("ftruncate", ("error=EIO", "error=ENOSPC")), ("openat", ("error=EMFILE", "error=ENOSPC")),
+        ("unlink", ("error=EIO", KILL)), ("rename", ("error=EIO", KILL)),
+    ] for how in hows)]}
+
+
+def plan(names, seed, calls, outages):
+    rounds = [{"world": "plain", "outage": outage, "faults": [], "sweep": name, "calls": calls}
+              for outage in outages for name in names if SITES[name].outage in ("", outage)]
+    for index, spec in enumerate(rounds, 100000):
+        spec.update(index=index, seed=f"{seed}:{index}")
+    return rounds
+
+
+def check_strace():
+    done = subprocess.run(["strace", "-qq", "-o", "/dev/null", "-e", "trace=getpid", "true"],
+                          stderr=subprocess.PIPE, text=True, check=False) if shutil.which("strace") else None
+    if done is None or done.returncode != 0:
+        raise Skipped("strace is not installed" if done is None else f"ptrace is not permitted: {done.stderr.strip()}")
+
+
+class Sweep:
+    """One site, all N."""
+
+    def __init__(self, world, site, live):
+        self.world, self.gateway, self.site, self.live = world, world.gateway, site, live
+        self.trace = os.path.join(world.root, "strace")
+        self.marks = {"site": site.name, "struck": 0, "refused_to_start": 0, "left": 0}
+        self.problems = []
+
+    def run(self, calls, deadline):
+        misses = 0
+        for number in range(1, calls + 1):
+            if deadline and time.monotonic() > deadline:
+                break
+            self.live(f"{self.site.name}, call {number}")
+            if self.site.outage and self.world.primary.is_running:
+                self.world.primary.stop()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.trace)
+            struck = self.strike_start(number) if self.site.starting else self.strike_work(number)
+            if self.site.outage and number % 10 == 0:  # what is in the spool goes its way before there is more
+                self.world.primary.start()
+            if not self.site.outage or number % 10 == 0:
+                self.recover(number)
+            self.marks["struck"] += struck
+            misses = 0 if struck else misses + 1
+            if misses == 3:
+                break
+        if not self.world.primary.is_running:
+            self.world.primary.start()
+        self.recover("after the last")
+
+    def strace(self, number, *options):
+        return ["strace", "-f", "-qq", "-o", self.trace, "-e", f"trace={self.site.call}",
+                "-e", f"inject={self.site.call}:{self.site.inject}:when={number}", *options]
+
+    def strike_start(self, number):
+        """Starts the gateway anew under strace; False when it was ready without an Nth call."""
+        self.gateway.kill()
+        self.gateway.prefix = self.strace(number, "-D", "--seccomp-bpf")
+        try:
+            self.gateway.start(10)
+        except AssertionError:
+            self.marks["refused_to_start"] += 1
+        self.gateway.prefix = []
+        struck = self.was_struck() or not self.gateway.is_running
+        if not self.gateway.is_running or self.site.may_leave:
+            if self.gateway.is_running:
+                self.gateway.kill()
+            self.gateway.start()
+        return struck
+
+    def strike_work(self, number):
+        """Attaches strace to the gateway until the Nth call of a thread was struck; False when none was."""
+        tracer = spawn(self.strace(number, "-p", str(self.gateway.child.pid)), stdin=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + STRIKE_S
+        while not self.was_struck() and time.monotonic() < deadline and self.gateway.is_running:
+            time.sleep(0.005)
+        tracer.terminate()  # it detaches
+        try:
+            tracer.wait(2)
+        except subprocess.TimeoutExpired:  # 6.1 may hang when threads die while it leaves
+            tracer.kill()
+            tracer.wait()
+        if self.gateway.is_running:
+            return self.was_struck()
+        if not self.site.kills:
+            self.left(number)
+        self.gateway.start()
+        return True
+
+    def was_struck(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.trace, encoding="utf-8", errors="replace") as trace:
+                return "(INJECTED)" in trace.read()
+        return False
+
+    def left(self, number):
+        self.marks["left"] += 1
+        if not self.site.may_leave:
+            self.problems.append(f"call {number}: the gateway left by itself with {self.gateway.child.returncode}: "
+                                 f"{self.gateway.log()[-1500:]}")
+
+    def recover(self, number):
+        """New events must be committed; where memory was short, by a gateway that was started again."""
+        self.world.clients.watch()
+        deadline = time.monotonic() + (SHORT_OF_MEMORY_S if self.site.may_leave else RECOVER_S)
+        while time.monotonic() < deadline and self.gateway.is_running:
+            if self.world.clients.first_us(0.1) is not None:
+                return
+        if self.gateway.is_running and not self.site.may_leave:
+            self.problems.append(f"call {number}: nothing was committed within {RECOVER_S} s")
+            return
+        if self.gateway.is_running:
+            self.marks["left"] += 1
+            self.gateway.kill()
+        else:
+            self.left(number)
+        self.gateway.start()
+
+
+def strike_all(world, spec, result, deadline, live):
+    check_strace()
+    sweep = Sweep(world, SITES[spec["sweep"]], live)
+    sweep.run(spec["calls"], deadline)
+    result["swept"] = sweep.marks
+    result["problems"] += sweep.problems
