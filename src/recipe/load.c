@@ -1,283 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loader: every mapping of a recipe file is a table of keys, and the tables stand at the end of
- * this file, where they read like docs/providers.md. Errors carry the line they are about.
- What the form does not
- * know is refused: nothing is ever silently left out. */
+ * this file, where they read like docs/providers.md. What the form does not know is refused:
+ * nothing is ever silently left out. */
 #include "recipe/load.h"
 
 #include "base/slice.h"
-
-#include <stdarg.h>
-#include <stdio.h>
+#include "recipe/read.h"
 
 enum {
-    LIST_MAX = 32,   /* longest list of values */
-    WORDS_MAX = 512, /* longest map of type words */
-    TEXT_MAX = 1024, /* longest text, bytes */
-    DAY_S = 86400,
     UNKNOWN_HORIZON_S = 7 * DAY_S, /* CONTRACT, Configuration: where retries are not known */
     SERVE_NOT_GIVEN = -2,          /* of `serve_tolerance` */
 };
-
-/* Reads one scheme of a file into a recipe. */
-struct load {
-    struct oh_recipe *recipe;
-    struct oh_error *err;
-    const struct key *key; /* that is being read */
-    int line;              /* where things without a place of their own are reported */
-    struct fy_node *schemes;
-};
-
-/* One key of a mapping. A table ends with a row without a name. */
-struct key {
-    const char *name;
-    bool required;
-    /* Sets the key's member at `out` to what `node` says. */
-    enum oh_status (*read)(struct load *load, struct fy_node *node, void *out);
-    size_t offset;    /* of the member, in what the mapping's reader was given */
-    const void *more; /* what `read` has to know: words, a table of keys, a struct list */
-};
-
-/* A sequence, or a scalar standing for a list of one. It is kept as a pointer with its count behind
- * it, as in struct recipe_values. */
-struct list {
-    struct key item; /* how one is read */
-    size_t item_bytes;
-};
-
-_Static_assert(offsetof(struct recipe_events, type_count) ==
-                       offsetof(struct recipe_events, type) + sizeof(void *) &&
-                   offsetof(struct recipe_events, occurred_at_count) ==
-                       offsetof(struct recipe_events, occurred_at) + sizeof(void *),
-               "counts stand behind their pointers");
-
-/* ---- errors and memory ----------------------------------------------------------------------- */
-
-static enum oh_status OH_PRINTF(3, 4)
-    fail(struct load *load, struct fy_node *node, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (load->err) {
-        vsnprintf(load->err->text, sizeof(load->err->text), format, args);
-        load->err->line = yaml_line(node, load->line);
-    }
-    va_end(args);
-    return OH_INVALID;
-}
-
-/* Puts the line of `node` to an error that a callee has filled. */
-static enum oh_status place(struct load *load, struct fy_node *node, enum oh_status status)
-{
-    if (status && load->err)
-        load->err->line = yaml_line(node, load->line);
-    return status;
-}
-
-/* Zeroed memory of the recipe's arena. */
-static void *alloc(struct load *load, size_t bytes)
-{
-    void *p = oh_arena_alloc(load->recipe->arena, bytes);
-    if (p)
-        memset(p, 0, bytes);
-    else
-        oh_fail(load->err, OH_NO_MEMORY, "out of memory");
-    return p;
-}
-
-/* ---- mappings and lists ---------------------------------------------------------------------- */
-
-static enum oh_status read_as(struct load *load, const struct key *key, struct fy_node *node,
-                              void *out)
-{
-    const struct key *outer = load->key;
-    load->key = key;
-    enum oh_status status = key->read(load, node, out);
-    load->key = outer;
-    return status;
-}
-
-/* `keys` NULL: any. */
-static enum oh_status check_keys(struct load *load, struct fy_node *node, const struct key *keys)
-{
-    void *at = NULL;
-    struct fy_node_pair *pair;
-    if (!node || !fy_node_is_mapping(node) || fy_node_mapping_item_count(node) > WORDS_MAX)
-        return fail(load, node, "`%s` has to be a mapping of at most %d keys", load->key->name,
-                    WORDS_MAX);
-    while ((pair = fy_node_mapping_iterate(node, &at))) {
-        struct fy_node *at_key = fy_node_pair_key(pair);
-        struct oh_slice name = yaml_text(at_key);
-        int shown = (int)(name.len > 64 ? 64 : name.len);
-        const struct key *row = keys;
-        while (row && row->name && !slice_equals(slice_of_text(row->name), name))
-            row++;
-        if (row && !row->name)
-            return fail(load, at_key, "`%s` has no key '%.*s'", load->key->name, shown, name.data);
-        if (yaml_find(node, name) != pair)
-            return fail(load, at_key, "the key '%.*s' is a duplicate", shown, name.data);
-    }
-    return OH_OK;
-}
-
-/* In the order of the table, whatever the order of the file. */
-static enum oh_status read_mapping(struct load *load, struct fy_node *node, void *out)
-{
-    int outer = load->line;
-    enum oh_status status = check_keys(load, node, load->key->more);
-    for (const struct key *row = load->key->more; !status && row->name; row++) {
-        struct fy_node_pair *pair = yaml_find(node, slice_of_text(row->name));
-        if (pair) {
-            load->line = yaml_line(fy_node_pair_key(pair), outer);
-            status = read_as(load, row, fy_node_pair_value(pair), (char *)out + row->offset);
-            load->line = outer;
-        } else if (row->required) {
-            status = fail(load, node, "`%s` needs the key '%s'", load->key->name, row->name);
-        }
-    }
-    return status;
-}
-
-/* The number of items, 1 for a scalar; none or more than `max` is an error. */
-static enum oh_status count_items(struct load *load, struct fy_node *node, int max, size_t *count)
-{
-    int n = !node ? 0 : fy_node_is_sequence(node) ? fy_node_sequence_item_count(node) : 1;
-    *count = (size_t)n;
-    if (n < 1 || n > max)
-        return fail(load, node, "`%s` has to be a value or a list of 1 to %d", load->key->name,
-                    max);
-    return OH_OK;
-}
-
-static struct fy_node *item_at(struct fy_node *node, size_t index)
-{
-    return fy_node_is_sequence(node) ? fy_node_sequence_get_by_index(node, (int)index) : node;
-}
-
-static enum oh_status read_list(struct load *load, struct fy_node *node, void *out)
-{
-    const struct list *list = load->key->more;
-    size_t count = 0;
-    enum oh_status status = count_items(load, node, LIST_MAX, &count);
-    if (status)
-        return status;
-    char *items = alloc(load, count * list->item_bytes);
-    if (!items)
-        return OH_NO_MEMORY;
-    for (size_t i = 0; !status && i < count; i++)
-        status = read_as(load, &list->item, item_at(node, i), items + i * list->item_bytes);
-    memcpy(out, &items, sizeof(items));
-    memcpy((char *)out + sizeof(items), &count, sizeof(count));
-    return status;
-}
-
-/* ---- scalars --------------------------------------------------------------------------------- */
-
-/* A text that is not empty, copied. */
-static enum oh_status read_slice(struct load *load, struct fy_node *node, void *out)
-{
-    struct oh_slice text = yaml_text(node);
-    if (!text.data || text.len == 0)
-        return fail(load, node, "`%s` has to be a text", load->key->name);
-    if (text.len > TEXT_MAX)
-        return fail(load, node, "`%s` is longer than %d bytes", load->key->name, TEXT_MAX);
-    return place(load, node, recipe_copy(text, load->recipe->arena, out, load->err));
-}
-
-static enum oh_status read_text(struct load *load, struct fy_node *node, void *out)
-{
-    struct oh_slice text = {NULL, 0};
-    enum oh_status status = read_slice(load, node, &text);
-    *(const char **)out = text.data;
-    return status;
-}
-
-/* Likewise, but it may be empty. */
-static enum oh_status read_any_text(struct load *load, struct fy_node *node, void *out)
-{
-    struct oh_slice text = yaml_text(node), copy = {NULL, 0};
-    if (!text.data || text.len > TEXT_MAX)
-        return fail(load, node, "`%s` has to be a text", load->key->name);
-    enum oh_status status = recipe_copy(text, load->recipe->arena, &copy, load->err);
-    *(const char **)out = copy.data;
-    return status;
-}
-
-static enum oh_status read_provider(struct load *load, struct fy_node *node, void *out)
-{
-    static const char letters[] = "_-abcdefghijklmnopqrstuvwxyz0123456789";
-    enum oh_status status = read_text(load, node, out);
-    const char *name = *(const char **)out;
-    if (!status && name &&
-        (strspn(name, letters) != strlen(name) || strlen(name) > 63 ||
-         strspn(name, letters + 2) == 0))
-        status = fail(load, node, "`provider` has to be a name of a-z, 0-9, _ and -");
-    return status;
-}
-
-/* A word of `more` as its number: an enum's, in the same order. */
-static enum oh_status read_word(struct load *load, struct fy_node *node, void *out)
-{
-    const char *words = load->key->more;
-    int value = recipe_find_word(words, yaml_text(node));
-    *(unsigned *)out = (unsigned)value;
-    if (value < 0)
-        return fail(load, node, "`%s` has to be one of: %s", load->key->name, words);
-    return OH_OK;
-}
-
-/* A word that is kept as it is. */
-static enum oh_status read_word_text(struct load *load, struct fy_node *node, void *out)
-{
-    unsigned value = 0;
-    enum oh_status status = read_word(load, node, &value);
-    return status ? status : read_text(load, node, out);
-}
-
-static enum oh_status read_bool(struct load *load, struct fy_node *node, void *out)
-{
-    unsigned value = 0;
-    enum oh_status status = read_word(load, node, &value);
-    *(bool *)out = value == 1;
-    return status;
-}
-
-static enum oh_status read_algorithm(struct load *load, struct fy_node *node, void *out)
-{
-    enum oh_status status = read_word(load, node, out);
-    return status ? status : read_text(load, node, &load->recipe->info.algorithm);
-}
-
-/* "300s", "15m", "24h", "7d" -> seconds; or one of the words in `more`. */
-static enum oh_status read_time(struct load *load, struct fy_node *node, void *out)
-{
-    static const int64_t seconds[] = {1, 60, 3600, DAY_S};
-    static const char units[] = "smhd";
-    struct oh_slice text = yaml_text(node);
-    int64_t n = 0;
-    size_t digits = 0;
-    *(int64_t *)out = slice_equals(text, SLICE_LITERAL("never")) ? 0 : -1;
-    if (recipe_find_word(load->key->more, text) >= 0)
-        return OH_OK;
-    while (digits < text.len && digits < 9 && text.data[digits] >= '0' && text.data[digits] <= '9')
-        n = n * 10 + (text.data[digits++] - '0');
-    const char *unit = digits > 0 && digits + 1 == text.len
-                           ? memchr(units, text.data[digits], sizeof(units) - 1)
-                           : NULL;
-    if (!unit)
-        return fail(load, node, "`%s` has to be a time such as 300s, 15m, 24h or 7d, or: %s",
-                    load->key->name, (const char *)load->key->more);
-    *(int64_t *)out = n * seconds[unit - units];
-    return OH_OK;
-}
-
-static enum oh_status read_budget(struct load *load, struct fy_node *node, void *out)
-{
-    int64_t seconds = 0;
-    enum oh_status status = read_time(load, node, &seconds);
-    *(int64_t *)out = seconds < 0 ? 0 : seconds * 1000;
-    return status;
-}
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
@@ -288,7 +21,7 @@ static enum oh_status read_value(struct load *load, struct fy_node *node, void *
     enum oh_status status = read_slice(load, node, &text);
     if (status)
         return status;
-    return place(
+    return read_place(
         load, node,
         recipe_value_parse(text, load->key->more != NULL, load->recipe->arena, out, load->err));
 }
@@ -297,10 +30,10 @@ static enum oh_status read_split(struct load *load, struct fy_node *node, void *
 {
     struct oh_slice text = yaml_text(node);
     if (!text.data)
-        return fail(load, node, "`split` has to be a JSON pointer");
+        return read_fail(load, node, "`split` has to be a JSON pointer");
     load->recipe->events.has_split = true;
-    return place(load, node,
-                 pointer_parse(text, POINTER_EACH, load->recipe->arena, out, load->err));
+    return read_place(load, node,
+                      pointer_parse(text, POINTER_EACH, load->recipe->arena, out, load->err));
 }
 
 static enum oh_status read_inner(struct load *load, struct fy_node *node, void *out)
@@ -321,11 +54,11 @@ static enum oh_status read_word_map(struct load *load, struct fy_node *node, voi
     struct recipe_word_map *map = out;
     void *at = NULL;
     struct fy_node_pair *pair;
-    enum oh_status status = check_keys(load, node, NULL);
+    enum oh_status status = read_check_keys(load, node, NULL);
     if (status)
         return status;
     struct recipe_word *words =
-        alloc(load, (size_t)fy_node_mapping_item_count(node) * sizeof(*words));
+        read_alloc(load, (size_t)fy_node_mapping_item_count(node) * sizeof(*words));
     if (!words)
         return OH_NO_MEMORY;
     *map = (struct recipe_word_map){words, 0};
@@ -358,9 +91,9 @@ static enum oh_status read_events(struct load *load, struct fy_node *node, void 
     load->recipe->info.map_enrollment = load->recipe->info.map_instance = NULL;
     enum oh_status status = read_mapping(load, node, out);
     if (!status && events->composite_optional.count > 0 && events->composite.count == 0)
-        status = fail(load, node, "`composite_optional` needs `composite`");
+        status = read_fail(load, node, "`composite_optional` needs `composite`");
     if (!status && events->type_count == 0 && (events->types.count || events->pings.count))
-        status = fail(load, node, "`type_map` and `pings` need `type`");
+        status = read_fail(load, node, "`type_map` and `pings` need `type`");
     return status;
 }
 
@@ -368,16 +101,16 @@ static enum oh_status read_events(struct load *load, struct fy_node *node, void 
 
 static enum oh_status read_header(struct load *load, struct fy_node *node, void *out)
 {
-    return place(load, node,
-                 recipe_header_name(yaml_text(node), load->recipe->arena, out, load->err));
+    return read_place(load, node,
+                      recipe_header_name(yaml_text(node), load->recipe->arena, out, load->err));
 }
 
 static enum oh_status read_separator(struct load *load, struct fy_node *node, void *out)
 {
     struct oh_slice text = yaml_text(node);
     if (!text.data || text.len != 1 || text.data[0] < ' ' || text.data[0] == '=')
-        return fail(load, node, "`%s` has to be one character such as \",\" or \";\"",
-                    load->key->name);
+        return read_fail(load, node, "`%s` has to be one character such as \",\" or \";\"",
+                         load->key->name);
     *(char *)out = text.data[0];
     return OH_OK;
 }
@@ -389,7 +122,7 @@ static enum oh_status read_number(struct load *load, struct fy_node *node, void 
     for (size_t i = 0; i < text.len && n <= 1000; i++)
         n = text.data[i] >= '0' && text.data[i] <= '9' ? n * 10 + (text.data[i] - '0') : 1001;
     if (n < 1 || n > 1000)
-        return fail(load, node, "`%s` has to be a number of 1 to 1000", load->key->name);
+        return read_fail(load, node, "`%s` has to be a number of 1 to 1000", load->key->name);
     *(int64_t *)out = n;
     return OH_OK;
 }
@@ -402,12 +135,12 @@ static enum oh_status add_json(struct load *load, struct fy_node *node, struct o
     struct pointer pointer;
     enum oh_status status = pointer_parse(text, 0, recipe->arena, &pointer, load->err);
     if (status)
-        return place(load, node, status);
+        return read_place(load, node, status);
     for (*index = 0; *index < recipe->json_count; ++*index)
         if (pointer_equals(&recipe->json[*index], &pointer))
             return OH_OK;
     if (recipe->json_count == RECIPE_JSON_MAX)
-        return fail(load, node, "more than %d places of a JSON body", RECIPE_JSON_MAX);
+        return read_fail(load, node, "more than %d places of a JSON body", RECIPE_JSON_MAX);
     recipe->json[recipe->json_count++] = pointer;
     return OH_OK;
 }
@@ -427,7 +160,7 @@ static enum oh_status read_signature_name(struct load *load, struct fy_node *nod
     case RECIPE_IN_BODY:
         break;
     }
-    return fail(load, node, "`name` has no meaning with `in: body`");
+    return read_fail(load, node, "`name` has no meaning with `in: body`");
 }
 
 /* Which of `separator`, `key`, `group` and `max` each way of parsing needs (n) or may have (m). */
@@ -446,13 +179,13 @@ static enum oh_status read_signature(struct load *load, struct fy_node *node, vo
                           signature->group != 0, signature->numbered_max != 0};
     for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++)
         if (needs[signature->parse][i] == 'n' && !given[i])
-            return fail(load, node, "this way to parse needs `%s`", names[i]);
+            return read_fail(load, node, "this way to parse needs `%s`", names[i]);
         else if (needs[signature->parse][i] == '.' && given[i])
-            return fail(load, node, "`%s` does not go with this way to parse", names[i]);
+            return read_fail(load, node, "`%s` does not go with this way to parse", names[i]);
     if (signature->in == RECIPE_IN_HEADER && signature->names.count == 0)
-        return fail(load, node, "`signature` needs the key 'name'");
+        return read_fail(load, node, "`signature` needs the key 'name'");
     if (signature->prefix.data && signature->parse != RECIPE_PARSE_PLAIN)
-        return fail(load, node, "`prefix` goes with `parse: plain`");
+        return read_fail(load, node, "`prefix` goes with `parse: plain`");
     return OH_OK;
 }
 
@@ -470,20 +203,20 @@ static enum oh_status read_part(struct load *load, struct fy_node *node, void *o
         part->kind == RECIPE_PART_LINE)
         return add_json(load, node, text, &part->json);
     if (part->kind == RECIPE_PART_HEADER)
-        return place(load, node,
-                     recipe_header_name(text, load->recipe->arena, &part->text, load->err));
+        return read_place(load, node,
+                          recipe_header_name(text, load->recipe->arena, &part->text, load->err));
     if (text.len == 0)
-        return fail(load, node, "nothing stands behind the colon");
-    return place(load, node, recipe_copy(text, load->recipe->arena, &part->text, load->err));
+        return read_fail(load, node, "nothing stands behind the colon");
+    return read_place(load, node, recipe_copy(text, load->recipe->arena, &part->text, load->err));
 }
 
 static enum oh_status read_message(struct load *load, struct fy_node *node, void *out)
 {
     (void)out;
     struct oh_recipe *recipe = load->recipe;
-    enum oh_status status = count_items(load, node, RECIPE_PARTS_MAX, &recipe->part_count);
+    enum oh_status status = read_count(load, node, RECIPE_PARTS_MAX, &recipe->part_count);
     for (size_t i = 0; !status && i < recipe->part_count; i++)
-        status = read_part(load, item_at(node, i), &recipe->parts[i]);
+        status = read_part(load, read_item(node, i), &recipe->parts[i]);
     return status;
 }
 
@@ -504,11 +237,11 @@ static enum oh_status read_required(struct load *load, struct fy_node *node, voi
     struct oh_recipe *recipe = load->recipe;
     void *at = NULL;
     struct fy_node_pair *pair;
-    enum oh_status status = check_keys(load, node, NULL);
+    enum oh_status status = read_check_keys(load, node, NULL);
     if (status)
         return status;
     struct recipe_required *rows =
-        alloc(load, (size_t)fy_node_mapping_item_count(node) * sizeof(*rows));
+        read_alloc(load, (size_t)fy_node_mapping_item_count(node) * sizeof(*rows));
     if (!rows)
         return OH_NO_MEMORY;
     recipe->required = rows;
@@ -549,10 +282,10 @@ static enum oh_status read_certificate_name(struct load *load, struct fy_node *n
 static enum oh_status read_jwt_algorithms(struct load *load, struct fy_node *node, void *out)
 {
     size_t count = 0;
-    enum oh_status status = count_items(load, node, 8, &count);
+    enum oh_status status = read_count(load, node, 8, &count);
     for (size_t i = 0; !status && i < count; i++) {
         unsigned bit = 0;
-        status = read_word(load, item_at(node, i), &bit);
+        status = read_word(load, read_item(node, i), &bit);
         *(unsigned *)out |= 1u << (bit & 7);
     }
     return status;
@@ -563,7 +296,7 @@ static enum oh_status read_schemes(struct load *load, struct fy_node *node, void
     (void)out;
     size_t count = 0;
     load->schemes = node;
-    return count_items(load, node, RECIPE_SCHEME_MAX, &count);
+    return read_count(load, node, RECIPE_SCHEME_MAX, &count);
 }
 
 /* What `serve` has to allow so that every retry passes; 0 = nothing beyond the scheme's window. */
@@ -621,18 +354,19 @@ static enum oh_status check_timestamp(struct load *load, struct fy_node *node)
         signs_ts |= recipe->parts[i].kind == RECIPE_PART_TS ||
                     recipe->parts[i].kind == RECIPE_PART_CONTENTFUL;
     if (signs_ts && ts->in == RECIPE_TS_NONE)
-        return fail(load, node, "`ts` in `message` needs `timestamp`");
+        return read_fail(load, node, "`ts` in `message` needs `timestamp`");
     if (signs_ts == ts->is_unsigned && ts->in != RECIPE_TS_NONE)
-        return fail(load, node, "`timestamp`: `signed: false` goes with a `message` without it");
+        return read_fail(load, node,
+                         "`timestamp`: `signed: false` goes with a `message` without it");
     if ((ts->in == RECIPE_TS_SIGFIELD && !in_pairs) ||
         (ts->in == RECIPE_TS_JWT && recipe->algorithm != RECIPE_JWT))
-        return fail(load, node, "`timestamp`: `in` does not fit the signature");
+        return read_fail(load, node, "`timestamp`: `in` does not fit the signature");
     if (ts->serve_past_s != SERVE_NOT_GIVEN && !has_window)
-        return fail(load, node, "`serve_tolerance` needs `timestamp`");
+        return read_fail(load, node, "`serve_tolerance` needs `timestamp`");
     if (ts->serve_past_s >= 0 &&
         (ts->serve_past_s < retry_window_s(&recipe->info) || ts->serve_past_s < ts->past_s))
-        return fail(load, node,
-                    "`serve_tolerance` is shorter than the scheme's window or the retries");
+        return read_fail(load, node,
+                         "`serve_tolerance` is shorter than the scheme's window or the retries");
     return OH_OK;
 }
 
@@ -641,16 +375,16 @@ static enum oh_status check_scheme(struct load *load, struct fy_node *node)
     const struct oh_recipe *recipe = load->recipe;
     bool jwt = recipe->algorithm == RECIPE_JWT;
     if (!key_fits(recipe))
-        return fail(load, node, "`key` does not fit `algorithm`");
+        return read_fail(load, node, "`key` does not fit `algorithm`");
     if (signs_message(recipe->algorithm) != (recipe->part_count > 0))
-        return fail(load, node, "`message` goes with algorithms that sign one");
+        return read_fail(load, node, "`message` goes with algorithms that sign one");
     if (jwt != (recipe->jwt.algorithms != 0))
-        return fail(load, node, "`jwt` goes with `algorithm: jwt`");
+        return read_fail(load, node, "`jwt` goes with `algorithm: jwt`");
     if ((recipe->key_form == RECIPE_KEY_CERT_URL) != (recipe->certificate.prefixes.count > 0))
-        return fail(load, node, "`certificate` goes with `key: cert-url`");
+        return read_fail(load, node, "`certificate` goes with `key: cert-url`");
     if (recipe->each_item &&
         (recipe->signature.in != RECIPE_IN_JSON || recipe->algorithm > RECIPE_HMAC_SHA512))
-        return fail(load, node, "`each_item` goes with a HMAC in each item of a JSON body");
+        return read_fail(load, node, "`each_item` goes with a HMAC in each item of a JSON body");
     return check_timestamp(load, node);
 }
 
@@ -820,7 +554,7 @@ static enum oh_status load_scheme(struct load *load, struct fy_node *root, size_
     if (!load->recipe)
         return oh_fail(load->err, OH_NO_MEMORY, "out of memory");
     enum oh_status status = read_as(load, &file, root, load->recipe);
-    struct fy_node *node = status ? NULL : item_at(load->schemes, index);
+    struct fy_node *node = status ? NULL : read_item(load->schemes, index);
     if (!status)
         status = read_as(load, &scheme, node, load->recipe);
     if (!status)
