@@ -213,7 +213,8 @@ static bool print_source(FILE *to, const char *directory, const struct oh_catalo
     fprintf(to, "\n  - name: %s\n    provider: \"%s\"\n", name, info.provider);
     if (has_several)
         fprintf(to, "    scheme: \"%s\"\n", info.scheme);
-    fprintf(to, "    secrets: ['%s']\n", key.shown);
+    char quote = strchr(key.shown, '"') ? '\'' : '"'; /* a JWK is JSON */
+    fprintf(to, "    secrets: [%c%s%c]\n", quote, key.shown, quote);
     OPENSSL_cleanse(&key, sizeof(key));
     if (!info.map_enrollment || !info.map_instance) {
         fprintf(to, "    map:\n");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oncehook providers [NAME] [--json]: what the catalog knows of each provider. The table and the
- * full text are views of the JSON. */
+/* oncehook providers [NAME] [--json|--markdown]: what the catalog knows of each provider. The table
+ * and the full text are views of the JSON. */
 #include "cli/cli.h"
 
 #include <jansson.h>
@@ -11,10 +11,9 @@ static const struct {
     const char *heading, *member;
     int width;
 } columns[] = {
-    {"PROVIDER", "provider", 20},   {"SCHEME", "scheme", 20},
-    {"ALGORITHM", "algorithm", 18}, {"ID SCOPE", "id_scope", 9},
-    {"KEY GRADE", "key_grade", 10}, {"CONFIDENCE", "confidence", 11},
-    {"HANDSHAKE", "handshake", 28}, {"RETRIES", "retries", 0},
+    {"PROVIDER", "provider", 20}, {"SCHEME", "scheme", 20},       {"ALGORITHM", "algorithm", 18},
+    {"ID SCOPE", "id_scope", 9},  {"KEY GRADE", "key_grade", 10}, {"CONFIDENCE", "confidence", 11},
+    {"PROOF", "proof", 11},       {"HANDSHAKE", "handshake", 28}, {"RETRIES", "retries", 0},
 };
 
 enum { COLUMN_COUNT = sizeof(columns) / sizeof(columns[0]) };
@@ -56,6 +55,27 @@ static void print_table(const json_t *list)
                column + 1 < COLUMN_COUNT ? " " : "\n");
 }
 
+/* docs/provider-catalog.md, which a test holds against this. */
+static void print_markdown(const json_t *list)
+{
+    static const char *const members[] = {"title",     "provider",  "scheme",     "algorithm",
+                                          "id_scope",  "key_grade", "confidence", "proof",
+                                          "handshake", "retries"};
+    const json_t *entry;
+    size_t i;
+    puts("# The provider catalog\n\nMade by `oncehook providers --markdown`. `proof` says what a "
+         "recipe was checked against: signatures that the provider published, its own SDK, or "
+         "neither (`unconfirmed`).\n\n| title | provider | scheme | algorithm | id scope | key "
+         "grade | confidence | proof | handshake | retries |\n|---|---|---|---|---|---|---|---|---|"
+         "---|");
+    json_array_foreach(list, i, entry)
+    {
+        for (size_t m = 0; m < sizeof(members) / sizeof(members[0]); m++)
+            printf("| %s ", json_string_value(json_object_get(entry, members[m])));
+        puts("|");
+    }
+}
+
 static void print_in_full(json_t *list)
 {
     const char *member;
@@ -75,9 +95,10 @@ static void print_in_full(json_t *list)
 int cli_providers(int argc, char **argv)
 {
     const char *name = NULL;
-    bool json = false;
+    bool json = false, markdown = false;
     const struct cli_option options[] = {
         {"json", 'j', .words = "An array of objects instead of text", .flag = &json},
+        {"markdown", 'm', .words = "The page of the documentation", .flag = &markdown},
         {.argument = "[NAME]", .value = &name},
         {0},
     };
@@ -110,6 +131,8 @@ int cli_providers(int argc, char **argv)
         fprintf(stderr, "oncehook: no provider '%s'; `oncehook providers` lists them\n", name);
     else if (json)
         json_dumpf(list, stdout, JSON_INDENT(2)), putchar('\n');
+    else if (markdown)
+        print_markdown(list);
     else if (name)
         print_in_full(list);
     else

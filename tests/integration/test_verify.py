@@ -248,7 +248,7 @@ def test_no_secret_is_repeated(tmp_path):
 def test_providers_as_a_table_and_as_json():
     table = oncehook("providers").stdout.splitlines()
     assert table[0].split() == ["PROVIDER", "SCHEME", "ALGORITHM", "ID", "SCOPE", "KEY", "GRADE",
-                                "CONFIDENCE", "HANDSHAKE", "RETRIES"]
+                                "CONFIDENCE", "PROOF", "HANDSHAKE", "RETRIES"]
     listed = json.loads(oncehook("providers", "--json").stdout)
     assert [line.split()[:3] for line in table[1:]] == [
         [p["provider"], p["scheme"], p["algorithm"]] for p in listed]
@@ -260,6 +260,21 @@ def test_providers_as_a_table_and_as_json():
         assert (entry["retry_horizon_s"] is None or entry["retries_signed_anew"]
                 or entry["serve_tolerance_s"] is None
                 or entry["serve_tolerance_s"] >= entry["retry_horizon_s"])
+
+
+def test_the_catalog_page_is_that_of_the_data():
+    page = (DATA.parent.parent / "docs" / "provider-catalog.md").read_text(encoding="utf-8")
+    assert page == oncehook("providers", "--markdown").stdout
+
+
+def test_proof_is_claimed_only_where_a_recorded_request_gives_it():
+    published = {r["provider"] for r in ALL_VECTORS if r["published"] and r["expect"] == "accept"}
+    checked = {r["provider"] for r in ALL_VECTORS if r.get("sdk_checked") == "agrees"}
+    for entry in json.loads(oncehook("providers", "--json").stdout):
+        if entry["proof"] == "published":
+            assert entry["provider"] in published
+        if entry["proof"] == "sdk":
+            assert entry["provider"] in checked | published
 
 
 def test_one_provider_is_told_in_full():
@@ -294,5 +309,10 @@ def test_hmac_has_its_recipe_in_the_record(tmp_path):
 
 
 def test_providers_lists_this_release_s_recipes():
-    assert [line.split()[0] for line in oncehook("providers").stdout.splitlines()[1:]] == [
-        "github", "sendgrid", "stripe", "hmac"]
+    names = [line.split()[0] for line in oncehook("providers").stdout.splitlines()[1:]]
+    assert names == sorted(names[:-1]) + ["hmac"]
+    assert set(names) >= {request["provider"] for request in ALL_VECTORS}
+    # Ten have a recipe and no recorded request.
+    assert set(names) - {request["provider"] for request in ALL_VECTORS} == {
+        "hmac", "aircall", "calendly", "close", "intercom", "linear", "paddle", "razorpay", "twitch",
+        "typeform", "zendesk"}
