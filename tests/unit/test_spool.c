@@ -56,10 +56,10 @@ static void spool_deletes_what_is_drained(void **state)
     bed->config.spool.bytes = 4 << 20; /* segments of 256 KiB */
     bed_open(bed);
     struct spool_state now;
-    for (unsigned round = 0; round < 8; round++) { /* more than fits at once */
-        bed_put(bed, round * 2000, 2000);
-        assert_int_equal(bed->spooled, (round + 1) * 2000);
-        assert_int_equal(bed_drain(bed), 2000);
+    for (unsigned round = 0; round < 12; round++) { /* together more than fits */
+        bed_put(bed, round * 1000, 1000);
+        assert_int_equal(bed->spooled, (round + 1) * 1000);
+        assert_int_equal(bed_drain(bed), 1000);
     }
     for (int i = 0; i < 100; i++) {
         (void)spool_wait(bed->spool, 50);
