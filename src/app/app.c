@@ -66,10 +66,10 @@ static enum admission_verdict submit(void *context, struct delivery *delivery)
     return lanes_submit(app->lanes, delivery);
 }
 
-static enum admission_verdict look(void *context)
+static enum admission_verdict look(void *context, const struct config_source *source)
 {
     struct app *app = context;
-    return lanes_look(app->lanes, clock_mono_us());
+    return lanes_look(app->lanes, source, clock_mono_us());
 }
 
 static bool is_ready(void *context, const char **part)

@@ -16,9 +16,9 @@ struct http_hooks {
     /* Takes the delivery (ADMISSION_OK: it comes back through http_on_decided) or refuses it. Any
      * http thread; may not block. */
     enum admission_verdict (*submit)(void *context, struct delivery *delivery);
-    /* What submit() would say of any delivery now, so that overload is refused before it costs
-     * anything. Any http thread; may not block. */
-    enum admission_verdict (*look)(void *context);
+    /* What submit() would say of any delivery of this source now, so that overload is refused
+     * before it costs anything. Any http thread; may not block. */
+    enum admission_verdict (*look)(void *context, const struct config_source *source);
     /* True if events can be captured now; else the name of the part that is not well goes to *part
      * (static text). Any http thread; may not block. */
     bool (*is_ready)(void *context, const char **part);

@@ -388,7 +388,7 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         return;
     }
     /* Before the signature: under overload most of the work would be for what is refused anyway. */
-    if (thread->http->hooks.look(thread->http->hooks.context) == ADMISSION_OLD) {
+    if (thread->http->hooks.look(thread->http->hooks.context, source) == ADMISSION_OLD) {
         refuse_admission(thread, req, source, ADMISSION_OLD);
         return;
     }

@@ -26,7 +26,7 @@ struct batch {
     bool (*reconnect)(void *context, int64_t deadline_mono_us, const char *why);
     void *context;
     uint32_t lane;                 /* for logs */
-    struct delivery_event **items; /* [config->batch.events] gathered, in the order they came */
+    struct delivery_event **items; /* [config->batch.events] gathered, as the turns came */
     size_t count;
     struct delivery_event **rows;    /* [config->batch.events] those that are sent */
     enum delivery_outcome *outcomes; /* [config->batch.events] */

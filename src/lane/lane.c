@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The lanes' threads. One tick of a lane: connected? -> gather what waits -> run the batch -> hand
- * the decided deliveries back. http threads only append to a lane's queue under its mutex. */
+ * the decided deliveries back. http threads only append to a lane's queues under its mutex.
+ *
+ * In a lane each source has a queue of its own, and a batch takes one event of each in turn: a
+ * source waits behind as many events of each other one as it has itself, however many those have.
+ */
 #include "lane/lane.h"
 
 #include "base/clock.h"
@@ -26,6 +30,14 @@ enum {
     INTAKE_PAUSE_MS = 1000, /* after "out of disk" and the like */
 };
 
+/* The new events of one source in one lane. */
+struct source_queue {
+    struct list events;             /* oldest first */
+    struct list link;               /* in the lane's turns while there are events */
+    _Atomic size_t count;           /* of events */
+    _Atomic int64_t oldest_mono_us; /* when the first was accepted; 0 = there is none */
+};
+
 struct lane {
     struct lanes *lanes;
     uint32_t number;
@@ -36,14 +48,15 @@ struct lane {
 
     pthread_mutex_t mutex; /* guards what follows, up to has_ended */
     pthread_cond_t changed;
-    struct list queue;     /* new events, oldest first */
-    _Atomic size_t queued; /* written with the mutex held */
-    struct list drained;   /* events from the spool, behind all new ones */
+    struct source_queue *queues; /* [config->source_count] */
+    struct list turns;           /* the queues that have events, the next one first */
+    _Atomic size_t turn_count;   /* how many those are */
+    _Atomic size_t queued;       /* events in all queues */
+    struct list drained;         /* events from the spool, behind all new ones */
     size_t drained_count;
     struct link link;
     bool has_ended; /* nobody looks after the queue any more */
 
-    _Atomic int64_t oldest_mono_us;     /* when the queue's head was accepted; 0 = empty queue */
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
     _Atomic size_t in_flight;           /* its events */
     _Atomic int64_t event_ns;           /* what an event of a large batch takes, smoothed; 0 = ? */
@@ -68,7 +81,7 @@ static enum link_state state_of(const struct lane *lane)
     return atomic_load_explicit(&lane->link.state, memory_order_relaxed);
 }
 
-/* ---- the queue ------------------------------------------------------------------------------- */
+/* ---- the queues ------------------------------------------------------------------------------ */
 
 /* An instance belongs to one lane, so lanes do not wait for each other's counter rows. A wrong lane
  * is only slower, never incorrect. */
@@ -82,38 +95,72 @@ static uint32_t choose_lane(const struct lanes *lanes, const struct delivery_eve
     return (uint32_t)(hash % lanes->count);
 }
 
-/* What a delivery that comes now would wait for its commit. The age of the queue's head alone says
- * it too late: while more comes than goes, the tail waits longer than the head has. */
-static int64_t wait_us(const struct lane *lane, int64_t now_us)
+/* What a delivery that comes now would wait for its commit: the rest of the batch that is with
+ * PostgreSQL, and what is taken before it. The age of its source's oldest event alone says it too
+ * late: while more comes than goes, the tail waits longer than the head has. */
+static int64_t wait_us(const struct lane *lane, const struct source_queue *queue, int64_t now_us)
 {
     int64_t event_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
     int64_t since_us = atomic_load_explicit(&lane->busy_since_mono_us, memory_order_relaxed);
     size_t in_flight = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
+    size_t before = atomic_load_explicit(&queue->count, memory_order_relaxed) *
+                    atomic_load_explicit(&lane->turn_count, memory_order_relaxed);
     size_t queued = atomic_load_explicit(&lane->queued, memory_order_relaxed);
     int64_t left_us = (int64_t)in_flight * event_ns / 1000 - (since_us ? now_us - since_us : 0);
-    return (left_us > 0 ? left_us : 0) + (int64_t)queued * event_ns / 1000;
+    return (left_us > 0 ? left_us : 0) +
+           (int64_t)(before < queued ? before : queued) * event_ns / 1000;
 }
 
 static enum admission_verdict check_lane(const struct lanes *lanes, const struct lane *lane,
-                                         int64_t now_us)
+                                         uint32_t source, int64_t now_us)
 {
     if (state_of(lane) == LINK_DOWN)
         return lanes->spool && spool_accepts(lanes->spool) ? ADMISSION_OK : ADMISSION_DOWN;
-    int64_t oldest_us = atomic_load_explicit(&lane->oldest_mono_us, memory_order_relaxed);
+    const struct source_queue *queue = &lane->queues[source];
+    int64_t oldest_us = atomic_load_explicit(&queue->oldest_mono_us, memory_order_relaxed);
     int64_t age_max_us = lanes->config->queue.age_ms * 1000;
-    if (oldest_us && (now_us - oldest_us > age_max_us || wait_us(lane, now_us) > age_max_us))
+    if (oldest_us && (now_us - oldest_us > age_max_us || wait_us(lane, queue, now_us) > age_max_us))
         return ADMISSION_OLD;
     return ADMISSION_OK;
 }
 
-/* Called with the mutex held, after the queue's head has changed. */
-static void note_oldest(struct lane *lane)
+static struct delivery_event *first_of(const struct list *events)
 {
-    int64_t oldest_us = 0;
-    if (!list_is_empty(&lane->queue))
-        oldest_us =
-            LIST_ENTRY(lane->queue.next, struct delivery_event, link)->delivery->accepted_mono_us;
-    atomic_store_explicit(&lane->oldest_mono_us, oldest_us, memory_order_relaxed);
+    return LIST_ENTRY(events->next, struct delivery_event, link);
+}
+
+static void note_oldest(struct source_queue *queue)
+{
+    int64_t oldest_us =
+        list_is_empty(&queue->events) ? 0 : first_of(&queue->events)->delivery->accepted_mono_us;
+    atomic_store_explicit(&queue->oldest_mono_us, oldest_us, memory_order_relaxed);
+}
+
+/* Called with the mutex held; the events are of one source. */
+static void put(struct lane *lane, uint32_t source, struct list *events, size_t count)
+{
+    struct source_queue *queue = &lane->queues[source];
+    bool was_empty = list_is_empty(&queue->events);
+    list_splice_tail(&queue->events, events);
+    queue->count += count;
+    lane->queued += count;
+    if (!was_empty)
+        return;
+    note_oldest(queue);
+    list_push_tail(&lane->turns, &queue->link);
+    lane->turn_count++;
+}
+
+/* Called with the mutex held, after the first event of a queue was taken. */
+static void note_taken(struct lane *lane, struct source_queue *queue)
+{
+    queue->count--;
+    lane->queued--;
+    note_oldest(queue);
+    if (list_is_empty(&queue->events)) {
+        list_remove(&queue->link);
+        lane->turn_count--;
+    }
 }
 
 /* What cannot go to PostgreSQL: to the spool, or decided undecided. */
@@ -141,17 +188,13 @@ static void turn_away(struct lanes *lanes, struct list *items, size_t count)
 
 /* Whether the lane is down is decided together with the append, so that nothing is left in a queue
  * that nobody looks after. False: it is down, `items` are still the caller's. */
-static bool append(struct lane *lane, struct list *items, size_t count)
+static bool append(struct lane *lane, uint32_t source, struct list *items, size_t count)
 {
     pthread_mutex_lock(&lane->mutex);
     bool is_taken = state_of(lane) != LINK_DOWN && !lane->has_ended;
-    bool was_empty = list_is_empty(&lane->queue);
-    if (is_taken) {
-        list_splice_tail(&lane->queue, items);
-        lane->queued += count;
-        if (was_empty)
-            note_oldest(lane);
-    }
+    bool was_empty = list_is_empty(&lane->turns);
+    if (is_taken)
+        put(lane, source, items, count);
     pthread_mutex_unlock(&lane->mutex);
     if (is_taken && was_empty)
         pthread_cond_signal(&lane->changed);
@@ -163,6 +206,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     struct list parts[LANES_MAX], rest;
     size_t counts[LANES_MAX] = {0}, rest_count = 0;
     int64_t accepted_us = delivery->accepted_mono_us;
+    uint32_t source = delivery->source->number;
 
     if (atomic_load_explicit(&lanes->stopping, memory_order_relaxed))
         return ADMISSION_DOWN;
@@ -178,14 +222,14 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     for (uint32_t i = 0; i < lanes->count; i++) {
         if (counts[i] == 0)
             continue;
-        enum admission_verdict verdict = check_lane(lanes, &lanes->lanes[i], accepted_us);
+        enum admission_verdict verdict = check_lane(lanes, &lanes->lanes[i], source, accepted_us);
         if (verdict != ADMISSION_OK)
             return verdict;
     }
     /* From the first append on the delivery may be decided and gone, but for what is in `parts`. */
     list_init(&rest);
     for (uint32_t i = 0; i < lanes->count; i++) {
-        if (counts[i] == 0 || append(&lanes->lanes[i], &parts[i], counts[i]))
+        if (counts[i] == 0 || append(&lanes->lanes[i], source, &parts[i], counts[i]))
             continue;
         list_splice_tail(&rest, &parts[i]);
         rest_count += counts[i];
@@ -194,11 +238,12 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     return ADMISSION_OK;
 }
 
-enum admission_verdict lanes_look(const struct lanes *lanes, int64_t now_mono_us)
+enum admission_verdict lanes_look(const struct lanes *lanes, const struct config_source *source,
+                                  int64_t now_mono_us)
 {
     enum admission_verdict verdict = ADMISSION_OK;
     for (uint32_t i = 0; i < lanes->count; i++) {
-        verdict = check_lane(lanes, &lanes->lanes[i], now_mono_us);
+        verdict = check_lane(lanes, &lanes->lanes[i], source->number, now_mono_us);
         if (verdict == ADMISSION_OK)
             break;
     }
@@ -220,26 +265,37 @@ bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
     return is_taken;
 }
 
-/* Moves events from `queue` to the batch while it has room; returns how many. */
-static size_t take(struct batch *batch, struct list *queue, size_t most, size_t *bytes)
+/* Moves the first of `events` to the batch if it has room for it. */
+static bool take_first(struct batch *batch, struct list *events, size_t *bytes)
 {
-    size_t taken = 0;
-    while (taken < most && batch->count < batch->config->batch.events && !list_is_empty(queue)) {
-        struct delivery_event *item = LIST_ENTRY(queue->next, struct delivery_event, link);
-        size_t size = item->event ? item->event->raw.len : item->delivery->request.body.len;
-        if (batch->count > 0 && *bytes + size > batch->config->batch.bytes)
+    if (batch->count == batch->config->batch.events || list_is_empty(events))
+        return false;
+    struct delivery_event *item = first_of(events);
+    size_t size = item->event ? item->event->raw.len : item->delivery->request.body.len;
+    if (batch->count > 0 && *bytes + size > batch->config->batch.bytes)
+        return false;
+    list_remove(&item->link);
+    *bytes += size;
+    batch->items[batch->count++] = item;
+    return true;
+}
+
+/* Takes one event of each source in turn. The turn goes on where the last batch was full. */
+static void take_turns(struct lane *lane, size_t most, size_t *bytes)
+{
+    while (lane->batch.count < most && !list_is_empty(&lane->turns)) {
+        struct source_queue *queue = LIST_ENTRY(lane->turns.next, struct source_queue, link);
+        if (!take_first(&lane->batch, &queue->events, bytes))
             break;
-        list_remove(&item->link);
-        *bytes += size;
-        batch->items[batch->count++] = item;
-        taken++;
+        list_remove(&queue->link);
+        list_push_tail(&lane->turns, &queue->link);
+        note_taken(lane, queue);
     }
-    return taken;
 }
 
 static bool has_nothing(const struct lane *lane)
 {
-    return list_is_empty(&lane->queue) && list_is_empty(&lane->drained);
+    return list_is_empty(&lane->turns) && list_is_empty(&lane->drained);
 }
 
 static void wait_changed(struct lane *lane, int64_t until_mono_us)
@@ -261,9 +317,9 @@ static void gather(struct lane *lane)
         wait_changed(lane, until_us);
     if (lane->drained_count > 0 && most > 1)
         most -= most / 16 + 1;
-    lane->queued -= take(batch, &lane->queue, most, &bytes);
-    lane->drained_count -= take(batch, &lane->drained, LANES_DRAIN_BATCH, &bytes);
-    note_oldest(lane);
+    take_turns(lane, most, &bytes);
+    for (int i = 0; i < LANES_DRAIN_BATCH && take_first(batch, &lane->drained, &bytes); i++)
+        lane->drained_count--;
     pthread_mutex_unlock(&lane->mutex);
 }
 
@@ -275,10 +331,14 @@ static void hand_back(struct lane *lane)
     if (decided)
         lane->lanes->on_decided(lane->lanes->context, decided);
     if (batch->again_count > 0) {
+        struct list one, *node;
         pthread_mutex_lock(&lane->mutex);
-        list_splice_tail(&lane->queue, &batch->again);
-        lane->queued += batch->again_count;
-        note_oldest(lane);
+        while ((node = list_pop_head(&batch->again))) {
+            list_init(&one);
+            list_push_tail(&one, node);
+            put(lane, LIST_ENTRY(node, struct delivery_event, link)->delivery->source->number, &one,
+                1);
+        }
         pthread_mutex_unlock(&lane->mutex);
         batch->again_count = 0;
     }
@@ -289,7 +349,7 @@ static void hand_back(struct lane *lane)
 
 /* ---- without a connection -------------------------------------------------------------------- */
 
-/* Looks after the queue of a lane that is not connected: what waits is decided as soon as its
+/* Looks after the queues of a lane that is not connected: what waits is decided as soon as its
  * deadline passes, so that memory is given back; with `all`, everything goes to the spool, or is
  * decided undecided. What came from the spool goes back to its drain. */
 static void release(struct lane *lane, bool all)
@@ -298,17 +358,20 @@ static void release(struct lane *lane, bool all)
     struct list taken, *node;
     list_init(&taken);
     pthread_mutex_lock(&lane->mutex);
-    while (!list_is_empty(&lane->queue)) {
-        struct delivery_event *item = LIST_ENTRY(lane->queue.next, struct delivery_event, link);
-        if (!all && item->delivery->deadline_mono_us > now_us)
-            break; /* the rest is younger */
-        list_remove(&item->link);
-        list_push_tail(&taken, &item->link);
-        lane->queued--;
+    for (struct list *turn = lane->turns.next, *next; turn != &lane->turns; turn = next) {
+        struct source_queue *queue = LIST_ENTRY(turn, struct source_queue, link);
+        next = turn->next;
+        while (!list_is_empty(&queue->events)) {
+            struct delivery_event *item = first_of(&queue->events);
+            if (!all && item->delivery->deadline_mono_us > now_us)
+                break; /* the rest is younger */
+            list_remove(&item->link);
+            list_push_tail(&taken, &item->link);
+            note_taken(lane, queue);
+        }
     }
     list_splice_tail(&taken, &lane->drained);
     lane->drained_count = 0;
-    note_oldest(lane);
     pthread_mutex_unlock(&lane->mutex);
     while ((node = list_pop_head(&taken)))
         batch_turn_away(&lane->batch, LIST_ENTRY(node, struct delivery_event, link), now_us);
@@ -436,13 +499,18 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
     lane->lanes = lanes;
     lane->number = number;
     lane->lost_mono_us = clock_mono_us();
-    list_init(&lane->queue);
+    list_init(&lane->turns);
     list_init(&lane->drained);
     pthread_mutex_init(&lane->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&lane->changed, &attributes);
     pthread_condattr_destroy(&attributes);
+    lane->queues = calloc(lanes->config->source_count + 1, sizeof(*lane->queues));
+    for (size_t i = 0; lane->queues && i < lanes->config->source_count; i++) {
+        list_init(&lane->queues[i].events);
+        list_init(&lane->queues[i].link);
+    }
     snprintf(name, sizeof(name), "lane %u", number);
     batch->config = lanes->config;
     batch->store = store_new(lanes->config, lanes->config->database.url, name);
@@ -459,7 +527,7 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
                                .problem = "not connected yet"};
     if (batch->store)
         store_set_patience(batch->store, 0, &lanes->keeper_stopping);
-    return batch->store && batch_init(batch);
+    return lane->queues && batch->store && batch_init(batch);
 }
 
 /* A failover may have lost commits. */
@@ -517,16 +585,19 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
     for (uint32_t i = 0; i < lanes->count; i++) {
         struct lane *lane = &lanes->lanes[i];
         bool connected = state_of(lane) == LINK_UP;
-        int64_t oldest_us = atomic_load(&lane->oldest_mono_us);
         state->connected += connected;
         int64_t busy_since_us = atomic_load(&lane->busy_since_mono_us);
         bool is_stuck =
             busy_since_us && now_us - busy_since_us > lanes->config->ack_deadline_ms * 1000;
         state->idle += connected && !busy_since_us;
         state->stuck += is_stuck;
-        if (oldest_us && now_us - oldest_us > state->oldest_waiting_us)
-            state->oldest_waiting_us = now_us - oldest_us;
         pthread_mutex_lock(&lane->mutex);
+        for (const struct list *turn = lane->turns.next; turn != &lane->turns; turn = turn->next) {
+            int64_t age_us =
+                now_us - atomic_load(&LIST_ENTRY(turn, struct source_queue, link)->oldest_mono_us);
+            if (age_us > state->oldest_waiting_us)
+                state->oldest_waiting_us = age_us;
+        }
         state->waiting += (uint32_t)(lane->queued / lanes->config->batch.events);
         if ((!connected || is_stuck) && !state->problem[0])
             snprintf(state->problem, sizeof(state->problem), "%s",
@@ -562,6 +633,7 @@ void lanes_free(struct lanes *lanes)
     for (uint32_t i = 0; i < lanes->count; i++) {
         store_free(lanes->lanes[i].batch.store);
         batch_free(&lanes->lanes[i].batch);
+        free(lanes->lanes[i].queues);
         pthread_cond_destroy(&lanes->lanes[i].changed);
         pthread_mutex_destroy(&lanes->lanes[i].mutex);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lanes: gather -> capture -> decide. A lane is a thread with one PostgreSQL connection; an
  * instance belongs to one lane of the process, so lanes do not wait for each other's counter rows.
- * Group commit without a timer: while one batch commits, the next one gathers. */
+ * Group commit without a timer: while one batch commits, the next one gathers. A source that
+ * floods does not hold up the others: a batch takes one event of each in turn. */
 #ifndef LANE_LANE_H
 #define LANE_LANE_H
 
@@ -34,9 +35,10 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
 enum { LANES_DRAIN_BATCH = 128, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
-/* What lanes_submit() would say of any delivery now: ADMISSION_OK unless no lane takes one. Cheap.
- * Thread: any. */
-enum admission_verdict lanes_look(const struct lanes *lanes, int64_t now_mono_us);
+/* What lanes_submit() would say of any delivery of this source now: ADMISSION_OK unless no lane
+ * takes one. Cheap. Thread: any. */
+enum admission_verdict lanes_look(const struct lanes *lanes, const struct config_source *source,
+                                  int64_t now_mono_us);
 
 /* What health and metrics show. */
 struct lanes_state {

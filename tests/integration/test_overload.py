@@ -100,6 +100,60 @@ def test_age_is_bounded(start_gateway, database):
     assert gateway.deliver("hmac", source.event()).status == 200
 
 
+def test_a_flood_neither_refuses_nor_delays_another_source(start_gateway, database):
+    """Sources take turns: what comes beside a full queue is admitted, and committed with the next batch."""
+    flood, calm = sign.Hmac("flood"), sign.Hmac("calm")
+    gateway = start_gateway(settings(age="3s"), sources=[flood, calm])
+    with concurrent.futures.ThreadPoolExecutor(40) as pool, stuck(database) as enrollment:
+        def post(source, ident):
+            return gateway.deliver(source.name, source.event(ident, enrollment_id=enrollment), tls=False).status
+
+        def admit(source, ident):
+            queued = gateway.metric("oncehook_queue_events")
+            answer = pool.submit(post, source, ident)
+            process.wait_until(lambda: answer.done() or gateway.metric("oncehook_queue_events") > queued,
+                               what="it is refused or waits")
+            return answer
+
+        waiting = [admit(flood, f"flood-{i}") for i in range(30)]
+        process.wait_until(lambda: gateway.metric("oncehook_oldest_waiting_seconds") > 3, what="the flood is old")
+        assert post(flood, "too-much") == 503
+        ours = admit(calm, "ours")
+        assert not ours.done(), ours.result()
+        assert post(flood, "too-much") == 503
+    assert ours.result() == 200
+    taken = [one.result() for one in waiting].count(200)
+    assert taken >= 15, "the flood was no queue"
+    batch = database.value("SELECT count(DISTINCT tx) FROM campaign_events WHERE tx <= "
+                           "(SELECT tx FROM campaign_events WHERE source = 'calm')")
+    assert batch == 2, "the first was with PostgreSQL when it came"
+
+
+def test_what_a_newcomer_would_wait_is_judged_by_its_own_source(start_gateway, database):
+    flood, calm = sign.Hmac("flood"), sign.Hmac("calm")
+    gateway = start_gateway({**settings(age="3s"), "batch": {"events": 100}}, sources=[flood, calm])
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        def admit(source, count, enrollment):
+            queued = gateway.metric("oncehook_queue_events")
+            events = [source.event(str(uuid.uuid4()), enrollment_id=enrollment) for _ in range(count)]
+            answer = pool.submit(gateway.deliver, source.name, *events, tls=False)
+            process.wait_until(lambda: answer.done() or gateway.metric("oncehook_queue_events") == queued + count,
+                               what="it is refused or waits")
+            return answer
+
+        with stuck(database) as enrollment:  # teaches that an event takes 20 ms
+            answers = [admit(flood, 100, enrollment)]
+            time.sleep(2)
+        assert answers[0].result().status == 200
+        with stuck(database) as enrollment:
+            answers += [admit(flood, 1, enrollment), admit(flood, 300, enrollment)]  # 6 s, and no age
+            refused = admit(flood, 1, enrollment)
+            answers += [admit(calm, 1, enrollment), admit(calm, 1, enrollment)]
+            assert refused.done() and refused.result().status == 503
+            assert not answers[-1].done(), answers[-1].result()
+    assert [one.result().status for one in answers] == [200] * len(answers)
+
+
 def load(gateway, certificate, source, rate, seconds):
     argv = [os.path.join(REPOSITORY, "bench", "load"), "--url", f"http://127.0.0.1:{gateway.http_port}",
             "--ca", certificate[0], "-c", gateway.config_path, "--source", source, "--rate", str(rate),
