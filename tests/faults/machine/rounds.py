@@ -31,13 +31,13 @@ LONG = {
                                 "backend-cancel", "postgres-stop", "row-lock", "pg-cut", "pg-refuse", "pg-stall",
                                 "pg-delay", "pg-half-open", "pg-lost-answer", "http-cut", "http-stall", "http-delay",
                                 "http-half-open", "http-lost-answer", "twin-kill", "twin-crash", "storm", "disk-data",
-                                "disk-wal", "clock-gateway", "clock-postgres"], 6)},
+                                "disk-wal", "clock-gateway", "clock-postgres"], 5)},
     "spool": {"gateway-kill": 50, "spool-kill": 25, "postgres-immediate": 40, "postmaster-kill": 30,
               "backend-kill": 30, "disk-spool": 8,
               **dict.fromkeys(["gateway-stop", "postgres-stop", "pg-cut", "pg-stall", "pg-half-open",
-                               "pg-lost-answer", "twin-crash", "disk-data", "disk-wal"], 4)},
+                               "pg-lost-answer", "twin-crash", "disk-data", "disk-wal"], 3)},
 }
-LONG_CALLS = 25
+LONG_CALLS = 15
 
 
 def plan_counts(wanted_of, seed):

@@ -57,7 +57,7 @@ SITES = {site.name: site for site in [
         ("pwrite64", ("error=EIO", "error=ENOSPC", KILL)), ("pread64", ("error=EIO",)),
         ("fdatasync", ("error=EIO", KILL)), ("fsync", ("error=EIO", KILL)),
         ("ftruncate", ("error=EIO", "error=ENOSPC")), ("openat", ("error=EMFILE", "error=ENOSPC")),
-        ("unlink", ("error=EIO", KILL)), ("rename", ("error=EIO", KILL)),
+        ("unlinkat", ("error=EIO", KILL)), ("renameat", ("error=EIO", KILL)),
     ] for how in hows)]}
 
 
@@ -91,22 +91,14 @@ class Sweep:
             if deadline and time.monotonic() > deadline:
                 break
             self.live(f"{self.site.name}, call {number}")
-            if self.site.outage and self.world.primary.is_running:
-                self.world.primary.stop()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.trace)
             struck = self.strike_start(number) if self.site.starting else self.strike_work(number)
-            if self.site.outage and number % 10 == 0:  # what is in the spool goes its way before there is more
-                self.world.primary.start()
-            if not self.site.outage or number % 10 == 0:
-                self.recover(number)
+            self.recover(number)
             self.marks["struck"] += struck
             misses = 0 if struck else misses + 1
             if misses == 3:
                 break
-        if not self.world.primary.is_running:
-            self.world.primary.start()
-        self.recover("after the last")
 
     def strace(self, number, *options):
         return ["strace", "-f", "-qq", "-o", self.trace, "-e", f"trace={self.site.call}",
@@ -114,6 +106,9 @@ class Sweep:
 
     def strike_start(self, number):
         """Starts the gateway anew under strace; False when it was ready without an Nth call."""
+        if self.site.outage:
+            self.world.primary.stop()
+            time.sleep(0.2)  # something is in the spool by then
         self.gateway.kill()
         self.gateway.prefix = self.strace(number, "-D", "--seccomp-bpf")
         try:
@@ -126,15 +121,19 @@ class Sweep:
             if self.gateway.is_running:
                 self.gateway.kill()
             self.gateway.start()
+        if self.site.outage:
+            self.world.primary.start()
         return struck
 
     def strike_work(self, number):
         """Attaches strace to the gateway until the Nth call of a thread was struck; False when none was."""
         tracer = spawn(self.strace(number, "-p", str(self.gateway.child.pid)), stdin=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + STRIKE_S
-        while not self.was_struck() and time.monotonic() < deadline and self.gateway.is_running:
-            time.sleep(0.005)
+        if self.site.outage:
+            self.world.primary.stop()
+            self.wait_struck()  # while it spools
+            self.world.primary.start()
+        self.wait_struck()  # or drains, or works
         tracer.terminate()  # it detaches
         try:
             tracer.wait(2)
@@ -148,6 +147,11 @@ class Sweep:
         self.gateway.start()
         return True
 
+    def wait_struck(self):
+        deadline = time.monotonic() + STRIKE_S
+        while not self.was_struck() and time.monotonic() < deadline and self.gateway.is_running:
+            time.sleep(0.005)
+
     def was_struck(self):
         with contextlib.suppress(FileNotFoundError):
             with open(self.trace, encoding="utf-8", errors="replace") as trace:
@@ -155,6 +159,9 @@ class Sweep:
         return False
 
     def left(self, number):
+        if self.site.kills:  # it had started, and the call came later
+            self.marks["struck"] += 1
+            return
         self.marks["left"] += 1
         if not self.site.may_leave:
             self.problems.append(f"call {number}: the gateway left by itself with {self.gateway.child.returncode}: "
