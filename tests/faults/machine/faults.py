@@ -225,6 +225,21 @@ def spool_kill(world, hit):
     hit.back()
 
 
+def drain_crash(world, hit):
+    """PostgreSQL comes back, and crashes again as soon as the spool has begun to drain."""
+    world.primary.stop(signal.SIGQUIT)
+    for _ in range(hit.random.randrange(1, 4)):
+        hit.hold(0.3, 0.7)
+        full = world.gateway.metric("oncehook_spool_events") or 0
+        world.primary.start()
+        deadline = time.monotonic() + 1
+        while (world.gateway.metric("oncehook_spool_events") or 0) >= full and time.monotonic() < deadline:
+            pass
+        world.primary.stop(signal.SIGQUIT)
+    world.primary.start()
+    hit.back()
+
+
 # ---- two gateways
 
 def storm(world, hit):
@@ -392,6 +407,8 @@ FAULTS = {fault.name: fault for fault in [
     Fault("disk-spool", "disks", 4.0, disk_full_spool, "the spool's disk is full while PostgreSQL is away",
           "there is room", outage="spool"),
     Fault("spool-kill", "plain", 3.0, spool_kill, "SIGKILL of the gateway while it spools, and while it drains",
+          "started again", outage="spool"),
+    Fault("drain-crash", "plain", 6.0, drain_crash, "PostgreSQL crashes again and again while the spool drains",
           "started again", outage="spool"),
     Fault("failover", "sync", 5.0, failover, "the primary is lost, the synchronous standby promoted",
           "two hosts, target_session_attrs=read-write"),

@@ -19,7 +19,7 @@ SHORT = {
                "pg-cut": 1, "pg-stall": 1, "pg-lost-answer": 2, "pg-half-open": 1, "http-cut": 1,
                "http-lost-answer": 1, "twin-kill": 1, "storm": 1, "disk-data": 1, "disk-wal": 1, "failover": 1,
                "failover-cancelled": 1, "failover-async": 1},
-    "spool": {"gateway-kill": 2, "postgres-immediate": 2, "spool-kill": 2, "disk-spool": 1, "pg-lost-answer": 1},
+    "spool": {"gateway-kill": 2, "postgres-immediate": 2, "spool-kill": 2, "drain-crash": 1, "disk-spool": 1, "pg-lost-answer": 1},
 }
 SHORT_SEED, SHORT_S, SHORT_RATE = "short", 110, 250
 
@@ -32,7 +32,7 @@ LONG = {
                                 "pg-delay", "pg-half-open", "pg-lost-answer", "http-cut", "http-stall", "http-delay",
                                 "http-half-open", "http-lost-answer", "twin-kill", "twin-crash", "storm", "disk-data",
                                 "disk-wal", "clock-gateway", "clock-postgres"], 5)},
-    "spool": {"gateway-kill": 50, "spool-kill": 25, "postgres-immediate": 40, "postmaster-kill": 30,
+    "spool": {"gateway-kill": 50, "spool-kill": 25, "drain-crash": 10, "postgres-immediate": 40, "postmaster-kill": 30,
               "backend-kill": 30, "disk-spool": 8,
               **dict.fromkeys(["gateway-stop", "postgres-stop", "pg-cut", "pg-stall", "pg-half-open",
                                "pg-lost-answer", "twin-crash", "disk-data", "disk-wal"], 3)},

@@ -78,7 +78,8 @@ class Delivery:
 
 
 class Maker:
-    """Deliveries from a seed. campaign: {"known": [enrollment …], "late": […], "instances": […]}."""
+    """Deliveries from a seed. campaign: {"known": [enrollment …], "late": […], "instances": […],
+    "named": whether events name any of them}."""
 
     def __init__(self, seed, prefix, secrets, campaign):
         self.random, self.prefix, self.secrets, self.campaign = random.Random(seed), prefix, secrets, campaign
@@ -92,7 +93,9 @@ class Maker:
         return f"{self.prefix}-{self.serial}"
 
     def owner(self):
-        """Whom an event names: mostly a known enrollment."""
+        """Whom an event names: mostly a known enrollment; nobody where the round has no campaigns."""
+        if not self.campaign["named"]:
+            return {}
         dice = self.random.random()
         if dice < 0.70:
             return {"enrollment_id": self.random.choice(self.campaign["known"])}
