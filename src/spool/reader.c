@@ -63,8 +63,9 @@ static void report_loss(struct spool *spool)
 static void lose_next(struct spool *spool, const char *reason)
 {
     struct spool_reader *reader = &spool->reader;
-    if (reader->loss_first && reader->loss_reason != reason)
-        report_loss(spool);
+    if (reader->loss_first &&
+        (reader->loss_reason != reason || reader->loss_last + 1 != reader->next))
+        report_loss(spool); /* what was found between two losses is no part of them */
     if (!reader->loss_first)
         reader->loss_first = reader->next;
     reader->loss_reason = reason;

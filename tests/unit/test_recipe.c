@@ -360,8 +360,13 @@ static void no_file_does_harm(void **state)
     (void)state;
     static const char bytes[] = {' ', '\n', ':', '*', '&', '[', '"', '\0', (char)0xff};
     struct oh_error err;
+    /* Every 17th byte, another one in each file: the forms repeat in a hundred files, and replaced
+     * recipes are kept. */
+    enum { STEP = 17 };
+    size_t first = 0;
     for (const struct embedded_file *file = embedded_catalog; file->name; file++) {
-        for (size_t at = 0; at < file->len; at++) {
+        first = (first + 1) % STEP;
+        for (size_t at = first; at < file->len; at += STEP) {
             struct oh_catalog *catalog;
             char *text = malloc(file->len);
             assert_non_null(text);

@@ -45,7 +45,8 @@ static uint64_t draw(uint64_t below)
 
 static void path_of(const struct bed *bed, const char *name, char *out, size_t out_bytes)
 {
-    snprintf(out, out_bytes, "%s/%s", bed->directory, name);
+    int len = snprintf(out, out_bytes, "%s/%s", bed->directory, name);
+    assert_true(len > 0 && (size_t)len < out_bytes);
 }
 
 static void read_image(const struct bed *bed)
