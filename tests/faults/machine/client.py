@@ -176,7 +176,7 @@ class Client:
 
     async def storm(self, connections):
         """One delivery from so many connections to each endpoint at once; then what each was told."""
-        delivery = self.maker.delivery()
+        delivery = self.maker.delivery_of_new()
         opened = [Connection([endpoint], self.random) for endpoint in self.endpoints for _ in range(connections)]
         results = collections.Counter()
 

@@ -253,16 +253,6 @@ def storm(world, hit):
 
 # ---- failover
 
-def crash_all(server):
-    """The machine of this server is gone: every process, at once."""
-    everything = server.everything()
-    for pid in everything:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    server.child.wait()
-    server.child = None
-
-
 def promote(world):
     """The standby is the primary from now on, and waits for nobody until it has a standby again."""
     world.standby.set_synchronous("")
@@ -278,7 +268,7 @@ def rejoin(world, hit):
 
 
 def failover(world, hit):
-    crash_all(world.primary)
+    world.primary.kill_all()
     promote(world)
     hit.back()
     rejoin(world, hit)
@@ -295,7 +285,7 @@ def failover_cancelled(world, hit):
                                            "WHERE wait_event = 'SyncRep'"))
         time.sleep(0.03)
     hit.marks["cancelled"] = cancelled
-    crash_all(world.primary)
+    world.primary.kill_all()
     world.standby.start()
     promote(world)
     hit.back()
@@ -313,7 +303,7 @@ def failover_async(world, hit):
     for client in world.clients.all:
         client.child.send_signal(signal.SIGSTOP)
     try:
-        crash_all(world.primary)
+        world.primary.kill_all()
         world.standby.start()
         promote(world)
         hit.marks["lost_before_retries"] = count_lost(world)

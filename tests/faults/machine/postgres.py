@@ -103,16 +103,24 @@ class Server:
         if self.is_running:
             self.child.send_signal(number)
 
-    def stop(self, number=signal.SIGQUIT, timeout=60):
-        """SIGQUIT is what `pg_ctl stop -m immediate` sends, SIGINT -m fast."""
+    def stop(self, number=signal.SIGQUIT, timeout=20):
+        """SIGQUIT is what `pg_ctl stop -m immediate` sends, SIGINT -m fast. What has not left by then is
+        killed, all of it: one more kind of crash."""
         if self.is_running:
             self.send(signal.SIGCONT)
             self.send(number)
             try:
                 self.child.wait(timeout)
             except subprocess.TimeoutExpired:
-                self.kill()
-                raise
+                self.kill_all()
+        self.child = None
+
+    def kill_all(self):
+        """The machine of this server is gone: every process, at once."""
+        for pid in self.everything():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.child.wait()
         self.child = None
 
     def kill(self):
@@ -122,8 +130,7 @@ class Server:
         self.child = None
 
     def remove(self):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.stop()
+        self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 
     # ---- its processes

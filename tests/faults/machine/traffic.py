@@ -143,6 +143,15 @@ class Maker:
         body = raw[0] if len(raw) == 1 else "[" + ",".join(raw) + "]"
         return Delivery(source, body.encode(), [(event.key, event.hash) for event in events])
 
+    def delivery_of_new(self):
+        """One whose events have not been sent before, each of them once."""
+        while True:
+            before = self.serial
+            made = self.delivery()
+            keys = [key for key, _ in made.keys]
+            if len(set(keys)) == len(keys) == self.serial - before and not keys[0].startswith(QUARANTINED):
+                return made
+
     def sign(self, delivery):
         """(source, headers) of one attempt; its door is chosen anew."""
         source = delivery.source
