@@ -76,7 +76,7 @@ def check_honest(honest):
     seconds = sorted(took for _, took in honest.answers)
     print(f"honest: {len(seconds)} deliveries, p50 {seconds[len(seconds) // 2] * 1000:.1f} ms,"
           f" slowest {seconds[-1] * 1000:.1f} ms")
-    assert {status for status, _ in honest.answers} == {200} and len(seconds) >= 10, honest.answers
+    assert {status for status, _ in honest.answers} == {200} and len(seconds) >= 5, honest.answers
     assert seconds[-1] < (15 if is_sanitized() else 5)  # the attack takes all of both cores
 
 
@@ -105,7 +105,7 @@ def test_the_ceiling_holds_and_honest_clients_are_captured(start_gateway, databa
             process.wait_until(lambda: gateway.metric("oncehook_memory_closed_total") > 50, 60,
                                what="the ceiling is reached")
             held, until = [], time.monotonic() + 3  # the attack goes on: what is closed comes again
-            while time.monotonic() < until or (len(honest.answers) < 10 and time.monotonic() < until + 40):
+            while time.monotonic() < until or (len(honest.answers) < 5 and time.monotonic() < until + 40):
                 held.append(gateway.metric("oncehook_memory_bytes"))
         assert max(held) <= ceiling_mib * MIB, held
         print(told)

@@ -145,7 +145,7 @@ def test_nothing_altered_is_accepted(tmp_path, rng, provider):
 
 
 def test_mismatch_is_told_and_exits_1(tmp_path):
-    request = next(r for r in vectors("github") if r["expect"] == "accept")
+    request = dict(next(r for r in vectors("github") if r["expect"] == "accept"))
     request["expect"] = "reject"
     assert run(tmp_path, [request]) == (
         1, {request["id"]: ("accept", "-", "MISMATCH")}, "1 requests, 1 mismatches")
