@@ -171,7 +171,7 @@ class Client:
 
     async def report(self):
         while True:
-            self.say(t_us=journal.now_us(), **self.stats)
+            self.say(t_us=journal.now_us(), slowest_log_ms=self.journal.slowest_ms, **self.stats)
             await asyncio.sleep(0.1)
 
     async def storm(self, connections):

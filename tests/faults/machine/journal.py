@@ -30,6 +30,7 @@ class Writer:
     def __init__(self, path):
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.pending, self.group, self.flusher, self.number = [], None, None, 0
+        self.slowest_ms = 0  # write: a disk that stalls must not look like a gateway that does
 
     def _put(self, line):
         self.pending.append(line)
@@ -49,9 +50,11 @@ class Writer:
         self.flusher = None
 
     def _write(self, data):
+        began_us = now_us()
         while data:
             data = data[os.write(self.file, data):]
         os.fdatasync(self.file)
+        self.slowest_ms = max(self.slowest_ms, (now_us() - began_us) // 1000)
 
     async def attempt(self, source, scope, keys):
         """The number of a new attempt, which is on disk by then."""

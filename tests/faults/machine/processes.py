@@ -184,6 +184,11 @@ class Clients:
             self.totals[number] = report.get("acked_events", 0)
             self.timeline.append((report["t_us"], sum(self.totals.values())))
 
+    def say_state(self):
+        """What the clients see, for a person who looks at a failure."""
+        return "; ".join(str({name: value for name, value in client.latest.items() if name != "t_us"})
+                         for client in self.all)
+
     def sums(self):
         total = collections.Counter()
         for client in self.all:

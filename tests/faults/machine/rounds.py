@@ -161,6 +161,8 @@ class Runner:
             for mark in ("down_us", "back_us"):
                 hit.marks[mark.replace("_us", "_at_ms")] = (hit.marks.pop(mark) - began_us) // 1000
             result["struck"].append(hit.marks)
+            if hit.problems:
+                hit.problems.append(f"the clients then: {world.clients.say_state()}")
             result["problems"] += hit.problems
             for gateway in world.gateways:
                 if not gateway.is_running:
