@@ -92,12 +92,12 @@ bool form_decode(struct oh_slice text, struct oh_arena *arena, struct oh_slice *
     return decoded != NULL;
 }
 
-enum oh_status form_field(struct oh_slice form, struct oh_slice wanted, struct oh_arena *arena,
+enum oh_status form_field(struct oh_slice form, struct oh_slice name, struct oh_arena *arena,
                           struct oh_slice *out, struct oh_error *err)
 {
-    struct oh_slice name, value, found = {NULL, 0};
-    while (form_next(&form, &name, &value)) {
-        if (!form_name_is(name, wanted))
+    struct oh_slice own, value, found = {NULL, 0};
+    while (form_next(&form, &own, &value)) {
+        if (!form_name_is(own, name))
             continue;
         if (found.data)
             return oh_fail(err, OH_UNREADABLE, "the form's field stands more than once");

@@ -63,10 +63,10 @@ enum oh_status scan_body(const struct scan_plan *plan, struct oh_slice body, uin
                          struct oh_arena *arena, struct scan_result *out,
                          struct oh_error *err) OH_MUST_CHECK;
 
-/* The text of a string or number, data NULL for anything else. */
+/* The text of a string or number, data NULL for anything else and for no value (NULL). */
 static inline struct oh_slice scan_value_text(const struct scan_value *value)
 {
-    bool has_text = value->kind == SCAN_STRING || value->kind == SCAN_NUMBER;
+    bool has_text = value && (value->kind == SCAN_STRING || value->kind == SCAN_NUMBER);
     return (struct oh_slice){has_text ? value->data : NULL, has_text ? value->len : 0};
 }
 

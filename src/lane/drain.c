@@ -153,10 +153,9 @@ static void *run_drain(void *argument)
         feed_lanes(drain);
         if (!drain->head)
             (void)spool_wait(drain->spool, IDLE_MS);
-        else if (drain->feeding || drain->chunk_count == CHUNKS_MAX)
+        else if (drain->feeding || drain->chunk_count == CHUNKS_MAX ||
+                 !spool_wait(drain->spool, 0)) /* everything is read; wait for it to come back */
             wait_changed(drain);
-        else if (!spool_wait(drain->spool, 0))
-            wait_changed(drain); /* everything is read; wait for it to come back */
     }
     return NULL;
 }
