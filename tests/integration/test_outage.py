@@ -58,6 +58,16 @@ def wait_drained(gateway, timeout=30):
     process.wait_until(lambda: waiting(gateway) == 0, timeout, what="an empty spool")
 
 
+def spool_deliveries(gateway, enrollments, rng, count):
+    """So many deliveries of 200 events, each answered 202; returns the ids."""
+    ids = set()
+    for _ in range(count):
+        events = [gateway.sources["hmac"].event(enrollment_id=rng.choice(enrollments)) for _ in range(200)]
+        assert gateway.deliver("hmac", *events, tls=False).status == 202
+        ids |= {event["id"] for event in events}
+    return ids
+
+
 def outcome(gateway, name, source="hmac"):
     return gateway.metric("oncehook_events_total", source=source, outcome=name)
 
@@ -277,7 +287,6 @@ def test_a_full_server_disk_or_missing_rights_spool_too(start_spooling, server):
 def test_a_sigkill_loses_nothing_that_is_in_the_spool(start_spooling, server, rng, when):
     cluster, database, enrollments = server
     gateway = start_spooling()
-    source = gateway.sources["hmac"]
     cluster.crash()
     acked = set()
     if when == "spooling":
@@ -291,10 +300,7 @@ def test_a_sigkill_loses_nothing_that_is_in_the_spool(start_spooling, server, rn
         assert len(acked) > 20
         cluster.start()
     else:
-        for _ in range(60):
-            events = [source.event(enrollment_id=rng.choice(enrollments)) for _ in range(200)]
-            assert gateway.deliver("hmac", *events, tls=False).status == 202
-            acked |= {event["id"] for event in events}
+        acked |= spool_deliveries(gateway, enrollments, rng, 60)
         cluster.start()
         for _ in range(5):
             process.wait_until(lambda: database.value("SELECT count(*) FROM campaign_events"), what="the drain")
@@ -312,16 +318,11 @@ def test_a_sigkill_loses_nothing_that_is_in_the_spool(start_spooling, server, rn
 def test_new_traffic_flows_while_the_spool_drains(start_spooling, server, rng):
     cluster, database, enrollments = server
     gateway = start_spooling()
-    source = gateway.sources["hmac"]
     quiet = Clients(gateway, enrollments, rng, count=2, pause=0.005)
     time.sleep(1.5)
     quiet.stop()
     cluster.crash()
-    spooled = set()
-    for _ in range(100):
-        events = [source.event(enrollment_id=rng.choice(enrollments)) for _ in range(200)]
-        assert gateway.deliver("hmac", *events, tls=False).status == 202
-        spooled |= {event["id"] for event in events}
+    spooled = spool_deliveries(gateway, enrollments, rng, 100)
     cluster.start()
     wait_connected(gateway)
     clients = Clients(gateway, enrollments, rng, count=2, pause=0.005)
@@ -342,13 +343,8 @@ def test_new_traffic_flows_while_the_spool_drains(start_spooling, server, rng):
 def test_sigterm_while_draining_leaves_the_rest_in_the_spool(start_spooling, server, rng):
     cluster, database, enrollments = server
     gateway = start_spooling()
-    source = gateway.sources["hmac"]
     cluster.crash()
-    wanted = set()
-    for _ in range(40):
-        events = [source.event(enrollment_id=rng.choice(enrollments)) for _ in range(200)]
-        assert gateway.deliver("hmac", *events, tls=False).status == 202
-        wanted |= {event["id"] for event in events}
+    wanted = spool_deliveries(gateway, enrollments, rng, 40)
     cluster.start()
     process.wait_until(lambda: database.value("SELECT count(*) FROM campaign_events"), what="the drain")
     began = time.monotonic()

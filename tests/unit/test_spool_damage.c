@@ -234,6 +234,30 @@ static void spool_survives_a_flipped_byte(void **state)
     }
 }
 
+/* Flips a byte of the payload wherever it lies: in the file and, in older versions, in the WAL. */
+static void flip_payload(unsigned number)
+{
+    char start[32];
+    int len = snprintf(start, sizeof(start), "{\"n\":%u,", number), found = 0;
+    for (size_t f = 0; f < image_count; f++) {
+        char *at = image[f].bytes, *end = at + image[f].len;
+        for (; (at = memmem(at, (size_t)(end - at), start, (size_t)len)); at += len, found++)
+            at[1] ^= 1;
+    }
+    assert_true(found > 0);
+}
+
+static void spool_tells_what_lies_between_two_losses(void **state)
+{
+    struct bed *bed = *state;
+    for (unsigned number = 20; number <= 24; number += 2)
+        flip_payload(number);
+    write_image(bed);
+    demand(bed, "changed payloads", "20, 22 and 24", 0, 0);
+    assert_false(bed->seen[20] || bed->seen[22] || bed->seen[24]);
+    assert_true(bed->seen[21] && bed->seen[23]);
+}
+
 static void spool_survives_a_cut_file(void **state)
 {
     struct bed *bed = *state;
@@ -287,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(spool_survives_a_flipped_byte, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_tells_what_lies_between_two_losses, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_cut_file, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_zeroed_block, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_missing_file, setup, teardown),
