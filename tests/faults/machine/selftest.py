@@ -3,6 +3,7 @@ filled, and the checker must see it, and nothing that is not there."""
 
 import contextlib
 import os
+import time
 
 from machine import checker, journal
 from machine.world import World
@@ -10,6 +11,8 @@ from machine.world import World
 EVENT = "(SELECT id FROM campaign_events WHERE enrollment_id IS NOT NULL AND instance_id IS NOT NULL LIMIT 1)"
 COLUMNS = ('"timestamp", tx, delivery_id, instance_id, enrollment_id, source, provider, provider_event_id, '
            "key_scope, key_grade, event_type, provider_event_type, channel, payload, payload_bytes")
+
+WAIT_S = 120
 
 # (kind, what, SQL that plants it); each is planted alone, in a copy of the database.
 DAMAGE = [
@@ -90,8 +93,11 @@ def run(binary):
     try:
         world.begin("self-test", 700, 1)
         world.wait_for_commits()
-        while world.clients.sums()["acked_events"] < 3000:
-            assert world.clients.all[0].child.poll() is None
+        give_up = time.monotonic() + WAIT_S
+        # Bodies without an event are rare: one is needed to be damaged.
+        while world.clients.sums()["acked_events"] < 3000 or not world.primary.value(
+                "SELECT count(*) FROM quarantined_deliveries", database=world.database):
+            assert world.clients.all[0].child.poll() is None and time.monotonic() < give_up
             world.clients.first_us(0.05)
         world.clients.finish()
         world.enroll_late(len(world.late_waiting) // 2)
