@@ -245,7 +245,10 @@ def drain_crash(world, hit):
 def storm(world, hit):
     """One delivery from 1,000 connections to both gateways at once."""
     told = world.clients.storm(500)
-    if told.get("captured") != told["events"] or told.get("200") != told["connections"]:
+    # Only where every try was answered 200 is every "captured" known to somebody.
+    all_known = told.get("200") == told["connections"] and not told.keys() - {"connections", "events", "200", "captured"}
+    captured = told.get("captured", 0)
+    if told.get("200") != told["connections"] or captured > told["events"] or (all_known and captured < told["events"]):
         hit.problems.append(f"storm: {told}")
     hit.marks["connections"] = told["connections"]
     hit.back()

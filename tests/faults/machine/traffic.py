@@ -144,11 +144,13 @@ class Maker:
         return Delivery(source, body.encode(), [(event.key, event.hash) for event in events])
 
     def delivery_of_new(self):
-        """One whose events have not been sent before, each of them once."""
+        """One whose events were not sent before, are in it once, and come in no other delivery."""
         while True:
             before = self.serial
             made = self.delivery()
             keys = [key for key, _ in made.keys]
+            for pool in self.lately.values():
+                pool[:] = [event for event in pool if event.key not in keys]
             if len(set(keys)) == len(keys) == self.serial - before and not keys[0].startswith(QUARANTINED):
                 return made
 
