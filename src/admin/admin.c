@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin/admin.h on libmicrohttpd: sockets, routes, the token, and bounds on what a client may hold.
+/* admin/admin.h on libmicrohttpd: sockets, paths, the token, and bounds on what a client may hold.
  *
  * One thread a connection, one request a connection ("Connection: close"), so a connection's age is
  * its request's age. libmicrohttpd only knows a timeout of silence, which a client that trickles
  * bytes never meets; so connections that are too old are shut down when room is wanted. */
 #include "admin/admin.h"
 
+#include "admin/api.h"
 #include "admin/health.h"
 #include "admin/tables.h"
 #include "base/clock.h"
@@ -29,11 +30,20 @@ enum {
     CONNECTION_AGE_MAX_US = 5 * 1000000,
     SILENCE_MAX_S = 5,
     CONNECTION_MEMORY_BYTES = 16 * 1024, /* bounds a request's head */
+    BODY_BYTES_MAX = 1024 * 1024,
+    ARGUMENTS_MAX = 32,
 };
 
 struct connection_slot {
-    int fd; /* -1 = free */
-    int64_t since_us;
+    int fd;           /* -1 = free */
+    int64_t since_us; /* INT64_MAX while its request is being answered */
+};
+
+/* The body of a request below /v1, as it comes in. */
+struct upload {
+    char *bytes; /* a NUL follows them */
+    size_t len;
+    bool too_large;
 };
 
 struct admin {
@@ -41,44 +51,13 @@ struct admin {
     const struct metrics *metrics;
     struct admin_hooks hooks;
     struct tables *tables; /* NULL = no database configured */
+    struct api *api;       /* likewise */
     struct MHD_Daemon *daemon;
     uint16_t port;
     pthread_mutex_t state_mutex; /* one get_state() at a time */
     pthread_mutex_t slots_mutex;
     struct connection_slot slots[CONNECTION_SLOTS];
 };
-
-/* What a route gives back; body is malloc'ed, NULL when memory is gone. */
-struct reply {
-    unsigned status;
-    const char *content_type;
-    char *body;
-    size_t len;
-};
-
-/* ---- replies ---- */
-
-static struct reply reply_json(unsigned status, const char *content_type, json_t *value)
-{
-    struct reply reply = {.status = status, .content_type = content_type};
-    reply.body = value ? json_dumps(value, JSON_COMPACT) : NULL;
-    reply.len = reply.body ? strlen(reply.body) : 0;
-    json_decref(value);
-    return reply;
-}
-
-/* An error as application/problem+json (RFC 9457). */
-static struct reply reply_problem(unsigned status, const char *title, const char *detail)
-{
-    return reply_json(status, "application/problem+json",
-                      json_pack("{s:s, s:s, s:i, s:s}", "type", "about:blank", "title", title,
-                                "status", (int)status, "detail", detail));
-}
-
-static struct reply reply_not_found(void)
-{
-    return reply_problem(MHD_HTTP_NOT_FOUND, "Not Found", "There is nothing at this path.");
-}
 
 /* ---- routes ---- */
 
@@ -102,10 +81,8 @@ static struct reply route_readyz(struct admin *admin)
     get_state(admin, &state);
     if (state.ready)
         return reply_json(MHD_HTTP_OK, "application/json", json_pack("{s:s}", "status", "ready"));
-    char detail[128];
-    snprintf(detail, sizeof(detail), "Events cannot be taken now: %s.",
-             state.not_ready ? state.not_ready : "not started");
-    return reply_problem(MHD_HTTP_SERVICE_UNAVAILABLE, "Not ready", detail);
+    return reply_problem(MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "Events cannot be taken now: %s.",
+                         state.not_ready ? state.not_ready : "not started");
 }
 
 static struct reply route_health(struct admin *admin)
@@ -162,56 +139,176 @@ static bool token_is_right(const struct secret *token, const char *header)
     return CRYPTO_memcmp(ours, theirs, sizeof(ours)) == 0;
 }
 
-static struct reply answer(struct admin *admin, const char *path, const char *method,
-                           const char *authorization)
+static bool is_below_v1(const char *path)
 {
-    if (strcmp(path, "/v1") == 0 || strncmp(path, "/v1/", 4) == 0) {
-        if (!token_is_right(&admin->config->admin.token, authorization))
-            return reply_problem(MHD_HTTP_UNAUTHORIZED, "Unauthorized",
-                                 "This path needs Authorization: Bearer TOKEN.");
-        return reply_not_found();
-    }
+    return strcmp(path, "/v1") == 0 || strncmp(path, "/v1/", 4) == 0;
+}
+
+static bool is_get(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+static struct reply answer(struct admin *admin, const char *path, const char *method)
+{
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (strcmp(path, routes[i].path) != 0)
             continue;
-        if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-            return reply_problem(MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed",
-                                 "Only GET and HEAD are known here.");
-        return routes[i].answer(admin);
+        if (is_get(method))
+            return routes[i].answer(admin);
+        struct reply reply =
+            reply_problem(MHD_HTTP_METHOD_NOT_ALLOWED, NULL, "Only GET and HEAD are known here.");
+        snprintf(reply.allow, sizeof(reply.allow), "GET, HEAD");
+        return reply;
     }
-    return reply_not_found();
+    return reply_problem(MHD_HTTP_NOT_FOUND, NULL, "There is nothing at this path.");
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
-                                  const char *method, const char *version, const char *upload,
-                                  size_t *upload_bytes, void **request)
+struct arguments {
+    struct route_argument items[ARGUMENTS_MAX];
+    size_t count;
+};
+
+static enum MHD_Result take_argument(void *context, enum MHD_ValueKind kind, const char *name,
+                                     size_t name_len, const char *value, size_t value_len)
 {
-    (void)version;
-    (void)upload;
-    (void)upload_bytes;
-    (void)request;
-    /* Answered at the first call, when the head is read: no route takes a body. */
-    struct reply reply = answer(
-        context, url, method,
-        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
-    if (!reply.body)
+    struct arguments *arguments = context;
+    (void)kind;
+    (void)name_len;
+    if (arguments->count == ARGUMENTS_MAX)
+        return MHD_NO;
+    arguments->items[arguments->count++] =
+        (struct route_argument){name, {value, value ? value_len : 0}};
+    return MHD_YES;
+}
+
+/* The token was right. While this takes its time, nothing counts the connection as too old. */
+static struct reply answer_v1(struct admin *admin, struct MHD_Connection *connection,
+                              const char *path, const char *method, const struct upload *upload)
+{
+    struct arguments arguments = {.count = 0};
+    if (upload && upload->too_large)
+        return reply_problem(413, NULL, "A body is at most %d bytes.", (int)BODY_BYTES_MAX);
+    if (strcmp(path, "/v1") == 0 && is_get(method))
+        return reply_json(MHD_HTTP_OK, "application/json", route_list());
+    if (!admin->api)
+        return reply_problem(MHD_HTTP_NOT_FOUND, NULL, "No database is configured.");
+    MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, take_argument, &arguments);
+    if (arguments.count == ARGUMENTS_MAX)
+        return reply_problem(400, NULL, "At most %d parameters.", (int)ARGUMENTS_MAX - 1);
+    const struct route_request request = {
+        .method = method,
+        .path = path,
+        .arguments = arguments.items,
+        .argument_count = arguments.count,
+        .body = upload ? (struct oh_slice){upload->bytes, upload->len} : (struct oh_slice){0},
+        .fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+    };
+    return api_answer(admin->api, &request);
+}
+
+/* Sets since when the connection's slot counts, and its timeout of silence (0 = none). */
+static void set_patience(struct admin *admin, struct MHD_Connection *connection, int64_t since_us,
+                         unsigned silence_s)
+{
+    struct connection_slot *slot =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, silence_s);
+    pthread_mutex_lock(&admin->slots_mutex);
+    if (slot)
+        slot->since_us = since_us;
+    pthread_mutex_unlock(&admin->slots_mutex);
+}
+
+static enum MHD_Result send_reply(struct MHD_Connection *connection, const struct reply *reply)
+{
+    char seconds[16];
+    if (!reply->body)
         return MHD_NO; /* no memory: the connection is closed */
     struct MHD_Response *response =
-        MHD_create_response_from_buffer(reply.len, reply.body, MHD_RESPMEM_MUST_FREE);
+        MHD_create_response_from_buffer(reply->len, reply->body, MHD_RESPMEM_MUST_FREE);
     if (!response) {
-        free(reply.body);
+        free(reply->body);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply.content_type);
+    snprintf(seconds, sizeof(seconds), "%u", reply->retry_after_s);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    if (reply.status == MHD_HTTP_UNAUTHORIZED)
+    if (reply->status == MHD_HTTP_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    if (reply.status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-    enum MHD_Result result = MHD_queue_response(connection, reply.status, response);
+    if (reply->allow[0])
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
+    if (reply->retry_after_s)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    if (reply->cursor[0])
+        MHD_add_response_header(response, "Oncehook-Cursor", reply->cursor);
+    enum MHD_Result result = MHD_queue_response(connection, reply->status, response);
     MHD_destroy_response(response);
     return result;
+}
+
+/* Keeps a piece of the body. */
+static void take_upload(struct upload *upload, const char *bytes, size_t len)
+{
+    if (upload->too_large || upload->len + len > BODY_BYTES_MAX) {
+        upload->too_large = true;
+        return;
+    }
+    char *longer = realloc(upload->bytes, upload->len + len + 1);
+    upload->too_large = !longer;
+    if (!longer)
+        return;
+    memcpy(longer + upload->len, bytes, len);
+    upload->bytes = longer;
+    upload->len += len;
+    longer[upload->len] = '\0';
+}
+
+/* Called when the head is read, for each piece of a body, and at its end. What takes no body, or
+ * may not come in, is answered at the first call. */
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *bytes,
+                                  size_t *byte_count, void **request)
+{
+    (void)version;
+    struct admin *admin = context;
+    struct upload *upload = *request;
+    if (upload && *byte_count) {
+        take_upload(upload, bytes, *byte_count);
+        *byte_count = 0;
+        return MHD_YES;
+    }
+    struct reply reply;
+    if (!is_below_v1(url)) {
+        reply = answer(admin, url, method);
+    } else if (!token_is_right(&admin->config->admin.token,
+                               MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+                                                           MHD_HTTP_HEADER_AUTHORIZATION))) {
+        reply = reply_problem(MHD_HTTP_UNAUTHORIZED, NULL,
+                              "This path needs Authorization: Bearer TOKEN.");
+    } else if (!upload && route_takes_body(method, url)) {
+        *request = calloc(1, sizeof(*upload));
+        return *request ? MHD_YES : MHD_NO;
+    } else {
+        set_patience(admin, connection, INT64_MAX, 0);
+        reply = answer_v1(admin, connection, url, method, upload);
+        set_patience(admin, connection, clock_mono_us(), SILENCE_MAX_S);
+    }
+    return send_reply(connection, &reply);
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **request,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct upload *upload = *request;
+    (void)context;
+    (void)connection;
+    (void)why;
+    if (upload)
+        free(upload->bytes);
+    free(upload);
+    *request = NULL;
 }
 
 /* ---- connections ---- */
@@ -285,7 +382,8 @@ enum oh_status admin_start(const struct config *config, const struct metrics *me
     pthread_mutex_init(&admin->slots_mutex, NULL);
     for (size_t i = 0; i < CONNECTION_SLOTS; i++)
         admin->slots[i].fd = -1;
-    if (config->database.url && !(admin->tables = tables_new(config))) {
+    if (config->database.url &&
+        (!(admin->tables = tables_new(config)) || !(admin->api = api_new(config)))) {
         oh_fail(err, OH_NO_MEMORY, "no memory for the admin listener");
         goto fail;
     }
@@ -299,7 +397,8 @@ enum oh_status admin_start(const struct config *config, const struct metrics *me
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTION_SLOTS, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)SILENCE_MAX_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, NULL, MHD_OPTION_END);
     if (!admin->daemon) {
         oh_fail(err, OH_SYSTEM, "admin.listen: libmicrohttpd does not start: %s", strerror(errno));
         goto fail; /* fd: libmicrohttpd closes it on some of its failures, so it is left to exit()
@@ -321,8 +420,11 @@ void admin_stop(struct admin *admin)
 {
     if (!admin)
         return;
+    if (admin->api)
+        api_stop(admin->api);
     if (admin->daemon)
         MHD_stop_daemon(admin->daemon);
+    api_free(admin->api);
     tables_free(admin->tables);
     pthread_mutex_destroy(&admin->state_mutex);
     pthread_mutex_destroy(&admin->slots_mutex);
