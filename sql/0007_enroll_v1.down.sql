@@ -3,5 +3,4 @@ DROP FUNCTION oncehook_delete_instance;
 DROP FUNCTION oncehook_delete_instances;
 DROP FUNCTION enroll_http_v1;
 DROP FUNCTION oncehook_is_uuid;
-DROP FUNCTION oncehook_problem;
 DROP FUNCTION enroll_v1;

@@ -82,36 +82,30 @@ BEGIN
      ORDER BY k;
 END $$;
 
--- An answer of the admin listener that is no success, as RFC 9457 has it.
-CREATE FUNCTION oncehook_problem(p_status integer, p_detail text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
-    SELECT jsonb_build_object('type', 'about:blank', 'status', p_status, 'detail', p_detail, 'title',
-           CASE p_status WHEN 400 THEN 'Bad Request' WHEN 404 THEN 'Not Found' WHEN 409 THEN 'Conflict'
-                         WHEN 413 THEN 'Content Too Large' ELSE 'Unprocessable Content' END)
-$$;
-
 CREATE FUNCTION oncehook_is_uuid(p_text text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
     SELECT p_text ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
 $$;
 
--- What `POST /v1/instances/{id}/enrollments` answers; docs/enrollments.md has the form. What enroll_v1
--- says of a lock or of the server (40P01, 55P03, …) goes up to the caller, who tries again.
-CREATE FUNCTION enroll_http_v1(p_instance text, p_body text, OUT status integer, OUT body jsonb)
+-- What `POST /v1/instances/{id}/enrollments` answers; docs/enrollments.md has the form. `body` of a
+-- status from 400 on is the problem's detail, or an object of its members. What PostgreSQL says of locks
+-- (40P01, 55P03, …) goes up to the caller, who tries again.
+CREATE FUNCTION enroll_http_v1(p_instance uuid, p_body text, OUT status integer, OUT body text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     contacts_max constant integer := 1000;
     document jsonb;
     contacts jsonb;            -- an array of objects
     is_one boolean := false;   -- and no list
-    wrong text;
     enrolled bigint;
     results jsonb;
 BEGIN
+    status := 400;
     BEGIN
         document := p_body::jsonb;
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
-        wrong := 'The body is not JSON.';
+        body := 'The body is not JSON.';
+        RETURN;
     END;
     IF jsonb_typeof(document) = 'array' THEN
         contacts := document;
@@ -120,13 +114,12 @@ BEGIN
         contacts := CASE WHEN is_one THEN jsonb_build_array(document)
                          WHEN document - 'contacts' = '{}' THEN document -> 'contacts' END;
     END IF;
-    IF jsonb_typeof(contacts) IS DISTINCT FROM 'array' THEN
-        wrong := coalesce(wrong, 'The body is neither a contact nor an array of contacts.');
-        contacts := '[null]';
-    END IF;
-    IF jsonb_array_length(contacts) > contacts_max THEN
+    IF jsonb_typeof(contacts) IS DISTINCT FROM 'array' OR contacts = '[]' THEN
+        body := 'The body is neither a contact nor an array of contacts.';
+        RETURN;
+    ELSIF jsonb_array_length(contacts) > contacts_max THEN
         status := 413;
-        body := oncehook_problem(413, format('The body names more than %s contacts.', contacts_max));
+        body := format('The body names more than %s contacts.', contacts_max);
         RETURN;
     END IF;
 
@@ -134,71 +127,62 @@ BEGIN
                           ELSE c.item END ORDER BY c.place)
       INTO contacts
       FROM jsonb_array_elements(contacts) WITH ORDINALITY c(item, place);
-    SELECT coalesce(wrong, format('Contact %s %s.', c.place, w.what)) INTO wrong
-      FROM jsonb_array_elements(coalesce(contacts, '[null]')) WITH ORDINALITY c(item, place)
+    SELECT format('Contact %s %s.', c.place, w.wrong) INTO body
+      FROM jsonb_array_elements(contacts) WITH ORDINALITY c(item, place)
      CROSS JOIN LATERAL (SELECT CASE
-           WHEN jsonb_typeof(c.item) <> 'object' THEN 'is missing, or neither an object nor a uuid'
+           WHEN jsonb_typeof(c.item) <> 'object' THEN 'is neither an object nor a UUID'
            WHEN c.item - '{contact_id,id,next_action_at}'::text[] <> '{}'
            THEN 'has a field other than contact_id, id and next_action_at'
-           WHEN oncehook_is_uuid(c.item ->> 'contact_id') IS NOT TRUE THEN 'has no contact_id that is a uuid'
-           WHEN NOT oncehook_is_uuid(c.item ->> 'id') THEN 'has an id that is no uuid'
+           WHEN oncehook_is_uuid(c.item ->> 'contact_id') IS NOT TRUE THEN 'has no contact_id that is a UUID'
+           WHEN NOT oncehook_is_uuid(c.item ->> 'id') THEN 'has an id that is no UUID'
            WHEN c.item ->> 'next_action_at' !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$'
-           THEN 'has a next_action_at that is no time like 2026-01-31T08:00:00Z' END) w(what)
-     WHERE w.what IS NOT NULL
+           THEN 'has a next_action_at that is no time as 2026-01-31T08:00:00Z' END) w(wrong)
+     WHERE w.wrong IS NOT NULL
      ORDER BY c.place LIMIT 1;
-    IF wrong IS NOT NULL THEN
-        status := 400;
-        body := oncehook_problem(400, wrong);
+    IF body IS NOT NULL THEN
         RETURN;
     END IF;
 
     BEGIN
         SELECT count(*) FILTER (WHERE r.outcome = 'enrolled'), jsonb_agg(to_jsonb(r) - 'place' ORDER BY r.place)
           INTO enrolled, results
-          FROM (SELECT array_agg((c.item ->> 'contact_id')::uuid ORDER BY c.place) AS ids_of,
+          FROM (SELECT array_agg((c.item ->> 'contact_id')::uuid ORDER BY c.place) AS contacts,
                        array_agg((c.item ->> 'id')::uuid ORDER BY c.place) AS ids,
                        array_agg((c.item ->> 'next_action_at')::timestamptz ORDER BY c.place) AS times
                   FROM jsonb_array_elements(contacts) WITH ORDINALITY c(item, place)) a
-         CROSS JOIN LATERAL ROWS FROM (enroll_v1(
-               CASE WHEN oncehook_is_uuid(p_instance) THEN p_instance::uuid END, a.ids_of, a.ids, a.times))
+         CROSS JOIN LATERAL ROWS FROM (enroll_v1(p_instance, a.contacts, a.ids, a.times))
                WITH ORDINALITY r(contact_id, id, outcome, place);
     EXCEPTION
         WHEN no_data_found THEN
             status := 404;
-            wrong := SQLERRM;
+            body := SQLERRM;
+            RETURN;
         WHEN SQLSTATE 'OH001' THEN
             status := 422;
-            wrong := SQLERRM;
+            body := SQLERRM;
+            RETURN;
         WHEN datetime_field_overflow THEN
-            status := 400;
-            wrong := 'A next_action_at is no time that there is.';
+            body := 'A next_action_at is no time that there is.';
+            RETURN;
         WHEN integrity_constraint_violation OR raise_exception THEN
-            -- The instance was deleted meanwhile; or it is a rule of the user's own.
-            status := CASE WHEN EXISTS (SELECT FROM campaign_instances i WHERE i.id = p_instance::uuid)
+            -- The instance was deleted meanwhile; else it is a rule of the user's own.
+            status := CASE WHEN EXISTS (SELECT FROM campaign_instances i WHERE i.id = p_instance)
                            THEN 422 ELSE 404 END;
-            wrong := CASE status WHEN 404 THEN 'There is no such instance.'
-                                 ELSE 'A constraint or trigger of the database refuses it.' END;
+            body := CASE status WHEN 404 THEN 'There is no such instance.'
+                                ELSE 'A constraint or trigger of the database refuses it.' END;
+            RETURN;
     END;
-    IF wrong IS NOT NULL THEN
-        body := oncehook_problem(status, wrong);
-        RETURN;
-    END IF;
 
     status := CASE WHEN enrolled > 0 THEN 201 ELSE 409 END;
-    IF is_one THEN
-        body := results -> 0;
-        IF enrolled > 0 THEN
-            SELECT to_jsonb(e) - 'tx' INTO body
-              FROM campaign_enrollments e WHERE e.id = (results -> 0 ->> 'id')::uuid;
-        END IF;
-    ELSE
+    IF NOT is_one THEN
         body := jsonb_build_object('enrolled', enrolled, 'results', results);
-    END IF;
-    IF enrolled = 0 THEN
-        body := oncehook_problem(409, CASE body ->> 'outcome'
+    ELSIF enrolled = 0 THEN
+        body := results -> 0 || jsonb_build_object('detail', CASE results -> 0 ->> 'outcome'
             WHEN 'already_enrolled' THEN 'The contact is already enrolled in this instance.'
-            WHEN 'id_taken' THEN 'The id belongs to another enrollment, or to events of one.'
-            ELSE 'None of the contacts could be enrolled.' END) || body;
+            ELSE 'The id belongs to another enrollment, or to events of one.' END);
+    ELSE
+        SELECT to_jsonb(e) - 'tx' INTO body
+          FROM campaign_enrollments e WHERE e.id = (results -> 0 ->> 'id')::uuid;
     END IF;
 END $$;
 
@@ -257,6 +241,6 @@ BEGIN
     RETURN true;
 END $$;
 
-REVOKE ALL ON FUNCTION enroll_v1, enroll_http_v1, oncehook_problem, oncehook_is_uuid, oncehook_delete_instances,
+REVOKE ALL ON FUNCTION enroll_v1, enroll_http_v1, oncehook_is_uuid, oncehook_delete_instances,
     oncehook_delete_instance, oncehook_delete_template FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION enroll_v1, enroll_http_v1, oncehook_problem, oncehook_is_uuid TO oncehook_gateway;
+GRANT EXECUTE ON FUNCTION enroll_v1, enroll_http_v1, oncehook_is_uuid TO oncehook_gateway;

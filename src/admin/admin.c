@@ -25,8 +25,8 @@
 #include <unistd.h>
 
 enum {
-    CONNECTIONS_MAX = 64,
-    CONNECTION_SLOTS = CONNECTIONS_MAX + 16, /* those being closed still hold one */
+    CONNECTIONS_MAX = 256,
+    CONNECTION_SLOTS = CONNECTIONS_MAX + 64, /* those being closed still hold one */
     CONNECTION_AGE_MAX_US = 5 * 1000000,
     SILENCE_MAX_S = 5,
     CONNECTION_MEMORY_BYTES = 16 * 1024, /* bounds a request's head */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The admin listener: /livez /readyz /health /health/database /metrics, and /v1 (admin/route.h).
  * Plain HTTP, meant for loopback or a private network; its own threads (libmicrohttpd, one a
- * connection, at most 64) and its own PostgreSQL connections, so that it never holds up an http
+ * connection, at most 256) and its own PostgreSQL connections, so that it never holds up an http
  * thread or a lane, and a slow client, database or query never holds up a probe. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H

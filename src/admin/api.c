@@ -14,7 +14,7 @@
 
 enum {
     STORES_MAX = 2,
-    IN_FLIGHT_MAX = 32, /* half of the listener's connections: the others are for probes */
+    IN_FLIGHT_MAX = 128, /* half of the listener's connections: the others are for probes */
     LONG_POLLS_MAX = 16,
     TURN_US = 5 * 1000000, /* how long a request waits for a connection */
     POLL_FIRST_MS = 20,    /* a long poll asks again after this, then ever later */
@@ -208,7 +208,8 @@ static struct reply reply_row(const struct route_call *call, const PGresult *row
     unsigned status = (unsigned)strtoul(PQgetvalue(rows, 0, 0), NULL, 10);
     const char *body = PQgetvalue(rows, 0, 1);
     if (status >= 400)
-        return reply_problem(status, NULL, "%s", body);
+        return body[0] == '{' ? reply_problem_members(status, body)
+                              : reply_problem(status, NULL, "%s", body);
     struct reply reply = {.status = status, .content_type = "application/json"};
     if (call->route->flags & ROUTE_LINES)
         reply.content_type = "application/x-ndjson";

@@ -38,6 +38,19 @@ static const char *title_of(unsigned status)
     return "Error";
 }
 
+struct reply reply_problem_members(unsigned status, const char *members)
+{
+    json_t *problem = json_pack("{s:s, s:s, s:i}", "type", "about:blank", "title", title_of(status),
+                                "status", (int)status);
+    json_t *further = json_loads(members, 0, NULL);
+    if (problem && json_object_update_missing(problem, further) != 0) {
+        json_decref(problem);
+        problem = NULL;
+    }
+    json_decref(further);
+    return reply_json(status, "application/problem+json", problem);
+}
+
 struct reply reply_problem(unsigned status, const char *parameter, const char *format, ...)
 {
     char detail[512];

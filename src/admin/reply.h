@@ -25,4 +25,7 @@ struct reply reply_json(unsigned status, const char *content_type, json_t *value
 struct reply reply_problem(unsigned status, const char *parameter, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The same from a JSON object of its members, `detail` and others. */
+struct reply reply_problem_members(unsigned status, const char *members);
+
 #endif

@@ -39,6 +39,11 @@ const struct route route_table[] = {
       {"cursor", ROUTE_UUID, NULL, 0, NULL},
       {"template_id", ROUTE_UUID, NULL, 0, NULL},
       {"status", ROUTE_TEXT, NULL, 0, NULL}}},
+    {"POST",
+     "/v1/instances/{instance_id}/enrollments",
+     "post_enrollments.sql",
+     ROUTE_WRITES,
+     {{"instance_id", ROUTE_UUID, NULL, 0, NULL}, {"body", ROUTE_BODY, NULL, 0, NULL}}},
     {0},
 };
 
@@ -271,7 +276,10 @@ static bool read_param(const struct route_request *request, const struct oh_slic
     call->values[i] = param->fallback;
     if (param->type == ROUTE_BODY) {
         call->values[i] = request->body.data;
-        return true;
+        if (text_is_storable(request->body))
+            return true;
+        *reply = reply_problem(400, param->name, "The body is not UTF-8, or holds a NUL byte.");
+        return false;
     }
     if (times > 1 || (place >= 0 && argument)) {
         *reply = reply_problem(400, param->name, "%s is given more than once.", param->name);

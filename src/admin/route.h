@@ -3,8 +3,9 @@
  * the texts of its SQL parameters, or an answer that names the parameter that is wrong. No I/O.
  *
  * An SQL file gives one row: `status` integer; `body` text: JSON, JSON lines, or from 400 on the
- * problem's detail; and, where it has one, `cursor` text: where a feed goes on. Status 204 of a
- * ROUTE_WAITS means "nothing yet", and is asked again while the client waits. */
+ * problem's detail or a JSON object of its members; and, where it has one, `cursor` text: where a
+ * feed goes on. Status 204 of a ROUTE_WAITS means "nothing yet", and is asked again while the
+ * client waits. */
 #ifndef ADMIN_ROUTE_H
 #define ADMIN_ROUTE_H
 

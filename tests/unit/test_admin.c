@@ -312,12 +312,12 @@ static void admin_bounds_a_requests_head(void **state)
     json_decref(ask_json("/livez", 200));
 }
 
-/* 64 connections that send a byte now and then, never a whole request: they are silent too short
+/* 256 connections that send a byte now and then, never a whole request: they are silent too short
  * for the library's timeout. Others get in again once they are 5 s old. */
 static void admin_makes_room_when_clients_trickle(void **state)
 {
     (void)state;
-    enum { CLIENTS = 64 };
+    enum { CLIENTS = 256 };
     int clients[CLIENTS];
     for (int i = 0; i < CLIENTS; i++) {
         clients[i] = dial();
