@@ -19,7 +19,7 @@ enum {
 };
 
 static const char sizes_sql[] =
-    "SELECT coalesce(json_agg(top), '[]') FROM ("
+    "/* table_sizes */ SELECT coalesce(json_agg(top), '[]') FROM ("
     "SELECT parent.relname AS name, sum(pg_total_relation_size(part.oid))::bigint AS bytes,"
     "       CASE WHEN bool_or(part.reltuples >= 0)"
     "            THEN sum(greatest(part.reltuples, 0))::bigint END AS rows"

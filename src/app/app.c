@@ -9,6 +9,7 @@
 #include "http/http.h"
 #include "lane/drain.h"
 #include "log/log.h"
+#include "store/store.h"
 #include "upkeep/upkeep.h"
 
 #include <signal.h>
@@ -96,10 +97,14 @@ static void get_state(void *context, struct admin_state *state)
         spool_get_state(app->spool, &state->spool);
     state->gauges.spool_events = (double)state->spool.waiting;
     state->gauges.spool_lost = (double)state->spool.lost;
+    state->gauges.spool_bytes = (double)state->spool.bytes;
     state->gauges.oldest_waiting_seconds = (double)state->lanes.oldest_waiting_us / 1e6;
     state->gauges.database_up =
         state->lanes.connected == state->lanes.total && state->lanes.stuck == 0;
-    state->gauges.counter_drift = (double)upkeep_counter_drift(app->upkeep);
+    state->gauges.lanes = state->lanes.total;
+    state->gauges.waiting_batches = state->lanes.waiting;
+    state->gauges.slow_statements = (double)store_slow_statements();
+    upkeep_fill_gauges(app->upkeep, &state->gauges);
     state->gauges.connections = (double)http_connections(app->http);
     state->gauges.memory_bytes = (double)http_memory_bytes(app->http);
 }

@@ -89,7 +89,7 @@ struct config {
         char *schema;
         uint32_t lanes; /* auto is already resolved: one per core */
         int64_t connect_timeout_ms, statement_timeout_ms, lock_timeout_ms,
-            idle_in_transaction_session_timeout_ms;
+            idle_in_transaction_session_timeout_ms, slow_statement_ms;
         uint32_t retries;
         enum config_unsafe_server unsafe_server;
     } database;

@@ -454,7 +454,9 @@ static void run_batch(struct lane *lane)
     batch_run(batch);
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
-    note_speed(lane, count, clock_mono_us() - began_us);
+    int64_t took_us = clock_mono_us() - began_us;
+    note_speed(lane, count, took_us);
+    metrics_count_busy_us(batch->shard, took_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
     const char *why = store_error_words(&batch->problem);
     if (state_of(lane) == LINK_UP) {

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* COUNTER_SUM is summed over shards, GAUGE_MAX is the greatest of them, the ASKED ones come from
- * struct metrics_gauges. */
-enum metric_kind { COUNTER_SUM, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
+/* COUNTER_SUM is summed over shards, COUNTER_SECONDS too and kept in µs, GAUGE_MAX is the greatest
+ * of them, the ASKED ones come from struct metrics_gauges. */
+enum metric_kind { COUNTER_SUM, COUNTER_SECONDS, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
 enum metric_labels { PLAIN, BY_SOURCE, BY_OUTCOME, BY_STATUS, BY_REASON };
 
 #define X(name, word) word,
@@ -78,6 +78,7 @@ struct metrics_shard {
     _Alignas(CACHE_LINE_BYTES) cell deadlocks;
     cell bound;
     cell memory_closed;
+    cell busy_us;
     struct histogram histograms[HISTOGRAM_COUNT];
     uint32_t source_count;
     struct source_cells sources[];
@@ -131,8 +132,17 @@ static const struct metric {
      "Age of the oldest event that no lane has sent yet."},
     {"oncehook_spool_events", GAUGE_ASKED, PLAIN, IN_GAUGES(spool_events),
      "Events in the spool, waiting for PostgreSQL."},
+    {"oncehook_spool_bytes", GAUGE_ASKED, PLAIN, IN_GAUGES(spool_bytes),
+     "Size of the spool on disk."},
     {"oncehook_spool_lost_total", COUNTER_ASKED, PLAIN, IN_GAUGES(spool_lost),
      "Records of the spool that were acknowledged and cannot be read, since its first start."},
+    {"oncehook_lanes", GAUGE_ASKED, PLAIN, IN_GAUGES(lanes), "Lanes: connections that write."},
+    {"oncehook_lane_busy_seconds_total", COUNTER_SECONDS, PLAIN, IN_SHARD(busy_us),
+     "Seconds that lanes had a batch with PostgreSQL, all lanes together."},
+    {"oncehook_waiting_batches", GAUGE_ASKED, PLAIN, IN_GAUGES(waiting_batches),
+     "Full batches that wait behind those with PostgreSQL."},
+    {"oncehook_slow_statements_total", COUNTER_ASKED, PLAIN, IN_GAUGES(slow_statements),
+     "Statements of this gateway that took longer than database.slow_statement."},
     {"oncehook_database_up", GAUGE_ASKED, PLAIN, IN_GAUGES(database_up),
      "1 if events can be committed now, else 0."},
     {"oncehook_connections", GAUGE_ASKED, PLAIN, IN_GAUGES(connections),
@@ -141,6 +151,20 @@ static const struct metric {
      "Bytes that count for limits.memory."},
     {"oncehook_counter_drift", GAUGE_ASKED, PLAIN, IN_GAUGES(counter_drift),
      "Counters that differ from their events, when last measured; absent until then."},
+    {"oncehook_months_ahead", GAUGE_ASKED, PLAIN, IN_GAUGES(months_ahead),
+     "Months made for events to come, after this one."},
+    {"oncehook_oldest_transaction_seconds", GAUGE_ASKED, PLAIN,
+     IN_GAUGES(oldest_transaction_seconds), "Age of the oldest open transaction."},
+    {"oncehook_dead_row_share", GAUGE_ASKED, PLAIN, IN_GAUGES(dead_row_share),
+     "Share of dead rows in the table that has most of them."},
+    {"oncehook_id_headroom", GAUGE_ASKED, PLAIN, IN_GAUGES(id_headroom),
+     "Share that is left of the numbers that end first: sequences, transaction ids."},
+    {"oncehook_hit_ratio", GAUGE_ASKED, PLAIN, IN_GAUGES(hit_ratio),
+     "Share of block reads that shared_buffers answered, since the last look."},
+    {"oncehook_database_bytes", GAUGE_ASKED, PLAIN, IN_GAUGES(database_bytes),
+     "Size of the database on disk."},
+    {"oncehook_quarantine_oldest_seconds", GAUGE_ASKED, PLAIN, IN_GAUGES(quarantine_oldest_seconds),
+     "Age of the oldest delivery in quarantine that nobody has resolved; 0 = none."},
 };
 
 /* ---- life ---- */
@@ -269,6 +293,11 @@ void metrics_count_deadlock(struct metrics_shard *shard)
     cell_add(&shard->deadlocks, 1);
 }
 
+void metrics_count_busy_us(struct metrics_shard *shard, int64_t us)
+{
+    cell_add(&shard->busy_us, us > 0 ? (uint64_t)us : 0);
+}
+
 void metrics_count_bound(struct metrics_shard *shard, uint64_t n)
 {
     cell_add(&shard->bound, n);
@@ -325,7 +354,7 @@ static uint64_t series_read(const struct metrics *metrics, const struct metric *
         const char *cells =
             metric->labels == PLAIN ? (const char *)shard : (const char *)&shard->sources[source];
         uint64_t part = cell_read((const cell *)(const void *)(cells + metric->place) + word);
-        if (metric->kind == COUNTER_SUM)
+        if (metric->kind != GAUGE_MAX)
             value += part;
         else if (part > value)
             value = part;
@@ -335,6 +364,10 @@ static uint64_t series_read(const struct metrics *metrics, const struct metric *
 
 static void render_counted(FILE *page, const struct metrics *metrics, const struct metric *metric)
 {
+    if (metric->kind == COUNTER_SECONDS) {
+        fprintf(page, "%s %.16g\n", metric->name, (double)series_read(metrics, metric, 0, 0) / 1e6);
+        return;
+    }
     if (metric->labels == PLAIN) {
         fprintf(page, "%s %llu\n", metric->name,
                 (unsigned long long)series_read(metrics, metric, 0, 0));
@@ -376,7 +409,8 @@ static void render_histogram(FILE *page, const struct metrics *metrics, const st
 static void render_metric(FILE *page, const struct metrics *metrics,
                           const struct metrics_gauges *gauges, const struct metric *metric)
 {
-    static const char *const type_words[] = {"counter", "gauge", "gauge", "counter", "histogram"};
+    static const char *const type_words[] = {"counter", "counter", "gauge",
+                                             "gauge",   "counter", "histogram"};
     bool asked = metric->kind == GAUGE_ASKED || metric->kind == COUNTER_ASKED;
     double value =
         asked ? *(const double *)(const void *)((const char *)gauges + metric->place) : 0;

@@ -71,6 +71,8 @@ void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source);
 void metrics_count_deadlock(struct metrics_shard *shard);
 /* Connections closed to hold limits.memory. */
 void metrics_count_memory_closed(struct metrics_shard *shard, uint64_t n);
+/* A lane had a batch with PostgreSQL for that long. */
+void metrics_count_busy_us(struct metrics_shard *shard, int64_t us);
 /* n orphans whose enrollment appeared and that are counted now. */
 void metrics_count_bound(struct metrics_shard *shard, uint64_t n);
 /* unix seconds of the last captured event of a source; kept as the greatest. */
@@ -92,6 +94,11 @@ struct metrics_gauges {
     double counter_drift; /* last measured; -1 = never measured */
     double connections;   /* open client connections */
     double memory_bytes;  /* what counts for limits.memory */
+    double spool_bytes, lanes, waiting_batches;
+    double slow_statements; /* since the start */
+    /* Of the database, when last looked at. */
+    double months_ahead, oldest_transaction_seconds, dead_row_share, id_headroom, hit_ratio,
+        database_bytes, quarantine_oldest_seconds;
 };
 
 /* The Prometheus text exposition (version 0.0.4), malloc'ed and NUL-terminated, *len its length;

@@ -142,7 +142,7 @@ static bool set_session(struct store *store, int64_t deadline_mono_us, struct st
              (long long)store->config->database.idle_in_transaction_session_timeout_ms);
     const char *values[] = {statement, lock, idle, store->config->database.schema};
     return store_query(store,
-                       "SELECT set_config('statement_timeout', $1, false),"
+                       "/* set_session */ SELECT set_config('statement_timeout', $1, false),"
                        " set_config('lock_timeout', $2, false),"
                        " set_config('idle_in_transaction_session_timeout', $3, false),"
                        " set_config('client_connection_check_interval', '10s', false),"
@@ -174,7 +174,8 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
     PGresult *rows = NULL;
     if (store_query(
             store,
-            "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
+            "/* check_server */ SELECT current_setting('fsync'), "
+            "current_setting('full_page_writes'),"
             " CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') OR"
             "  (current_setting('synchronous_commit') <> 'off' AND"
             "   current_setting('synchronous_standby_names') = '') THEN 'on' ELSE 'off' END,"

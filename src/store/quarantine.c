@@ -162,9 +162,10 @@ enum store_action store_quarantine(struct store *store, const struct delivery *d
                             headers,
                             body,
                             sha256};
-    action = store_query(
-        store, "SELECT quarantine_v1($1, $2, $3, $4, $5, $6::jsonb, $7::bytea, $8::bytea)", 8,
-        values, deadline_mono_us, NULL, error);
+    action = store_query(store,
+                         "/* quarantine_v1 */ SELECT quarantine_v1($1, $2, $3, $4, $5, $6::jsonb, "
+                         "$7::bytea, $8::bytea)",
+                         8, values, deadline_mono_us, NULL, error);
 out:
     free(url);
     free(headers);
@@ -179,6 +180,6 @@ enum store_action store_make_months(struct store *store, int ahead, int64_t dead
     char number[16];
     snprintf(number, sizeof(number), "%d", ahead);
     const char *values[] = {number};
-    return store_query(store, "SELECT oncehook_make_months($1::int)", 1, values, deadline_mono_us,
-                       NULL, error);
+    return store_query(store, "/* oncehook_make_months */ SELECT oncehook_make_months($1::int)", 1,
+                       values, deadline_mono_us, NULL, error);
 }

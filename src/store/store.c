@@ -4,6 +4,7 @@
 #include "store/room.h"
 
 #include "base/clock.h"
+#include "base/embedded.h"
 #include "base/slice.h"
 
 #include <errno.h>
@@ -36,6 +37,9 @@ static const Oid element_types[PARAM_COUNT] = {
     [P_PAYLOAD] = OID_JSONB,      [P_BYTES] = OID_BYTEA,
 };
 
+static const char capture_sql[] =
+    "/* capture_v1 */ SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)";
+
 /* A client waits this much longer than the server's own timeout before it gives a statement up. */
 enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8, STOP_POLL_MS = 100 };
 
@@ -66,6 +70,46 @@ void store_on_notice(void *context, const PGresult *notice)
     const char *function = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
     if (function && strcmp(function, "SyncRepWaitForLSN") == 0)
         store->durability_warning = true;
+}
+
+/* ---- slow statements ------------------------------------------------------------------------- */
+
+static _Atomic uint64_t slow_statements;
+
+uint64_t store_slow_statements(void)
+{
+    return atomic_load(&slow_statements);
+}
+
+void store_name_statement(const char *sql, char *name, size_t size)
+{
+    const char *text = "unnamed";
+    size_t len = strlen(text);
+    if (strncmp(sql, "/* ", 3) == 0 && strstr(sql, " */")) {
+        text = sql + 3;
+        len = (size_t)(strstr(text, " */") - text);
+    }
+    for (const struct embedded_file *file = embedded_sql; file->name; file++)
+        if (file->text == sql) {
+            text = file->name;
+            len = strcspn(text, ".");
+        }
+    snprintf(name, size, "%.*s", (int)len, text);
+}
+
+/* What a statement took from sending it to its known end, commit and network included. */
+static void note_slow(const struct store *store, const char *sql, int64_t began_us,
+                      enum store_action action, const struct store_error *error)
+{
+    int64_t took_ms = (clock_mono_us() - began_us) / 1000;
+    char name[64];
+    if (took_ms <= store->config->database.slow_statement_ms)
+        return;
+    atomic_fetch_add(&slow_statements, 1);
+    store_name_statement(sql, name, sizeof(name));
+    LOG_RATE_LIMITED(LOG_WARNING, "store", "slow statement", log_text("statement", name),
+                     log_text("connection", store->name), log_int("ms", took_ms),
+                     log_text("sqlstate", action == STORE_COMMITTED ? "00000" : error->sqlstate));
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */
@@ -248,12 +292,16 @@ enum store_action store_query(struct store *store, const char *sql, int count,
         return STORE_RECONNECT;
     }
     store->durability_warning = false;
+    int64_t began_us = clock_mono_us();
     if (!PQsendQueryParams(store->connection, sql, count, NULL, values, NULL, NULL, 0)) {
         store_set_error(error, "", PQerrorMessage(store->connection));
         store_disconnect(store);
         return STORE_RECONNECT;
     }
-    return store_finish(store, statement_deadline(store, deadline_mono_us), rows, error);
+    enum store_action action =
+        store_finish(store, statement_deadline(store, deadline_mono_us), rows, error);
+    note_slow(store, sql, began_us, action, error);
+    return action;
 }
 
 /* Sets the server's statement_timeout to what is left of the deadline, in steps, so that a change,
@@ -269,8 +317,8 @@ static bool limit_statement(struct store *store, int64_t deadline_mono_us, int64
     char limit[24];
     snprintf(limit, sizeof(limit), "%lldms", (long long)(steps * step_ms));
     const char *values[] = {limit};
-    if (store_query(store, "SELECT set_config('statement_timeout', $1, false)", 1, values,
-                    give_up_mono_us, NULL, error) != STORE_COMMITTED)
+    if (store_query(store, "/* set_timeout */ SELECT set_config('statement_timeout', $1, false)", 1,
+                    values, give_up_mono_us, NULL, error) != STORE_COMMITTED)
         return false;
     store->limit_ms = steps * step_ms;
     return true;
@@ -278,8 +326,7 @@ static bool limit_statement(struct store *store, int64_t deadline_mono_us, int64
 
 bool store_prepare(struct store *store, int64_t deadline_mono_us, struct store_error *error)
 {
-    static const char sql[] = "SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)";
-    if (!PQsendPrepare(store->connection, "capture", sql, PARAM_COUNT, param_types)) {
+    if (!PQsendPrepare(store->connection, "capture", capture_sql, PARAM_COUNT, param_types)) {
         store_set_error(error, "", PQerrorMessage(store->connection));
         return false;
     }
@@ -401,6 +448,7 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
     if (!limit_statement(store, oldest_deadline_mono_us, give_up_mono_us, error))
         return STORE_RECONNECT;
     store->durability_warning = false;
+    int64_t began_us = clock_mono_us();
     if (!PQsendQueryPrepared(store->connection, "capture", PARAM_COUNT, values, lengths, formats,
                              0)) {
         store_set_error(error, "", PQerrorMessage(store->connection));
@@ -410,6 +458,7 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
     PGresult *rows = NULL;
     enum store_action action =
         store_finish(store, statement_deadline(store, give_up_mono_us), &rows, error);
+    note_slow(store, capture_sql, began_us, action, error);
     if (action == STORE_COMMITTED)
         action = read_outcomes(rows, count, outcomes, error);
     PQclear(rows);

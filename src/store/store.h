@@ -85,12 +85,21 @@ char *store_mask_url(struct oh_slice url) OH_MUST_CHECK;
 enum store_action store_make_months(struct store *store, int ahead, int64_t deadline_mono_us,
                                     struct store_error *error) OH_MUST_CHECK;
 
-/* Runs one statement with text parameters (NULL = SQL null). *rows (may be NULL) gets the result on
+/* Runs one statement with text parameters (NULL = SQL null); it begins with its name, or is a file
+ * of sql/ (store_name_statement). *rows (may be NULL) gets the result on
  * STORE_COMMITTED; the caller clears it with PQclear(). */
 struct pg_result;
 enum store_action store_query(struct store *store, const char *sql, int count,
                               const char *const *values, int64_t deadline_mono_us,
                               struct pg_result **rows, struct store_error *error) OH_MUST_CHECK;
+
+/* Statements of this process that took longer than database.slow_statement; each is also a line of
+ * the log, with its name and never with a parameter. Thread: any. */
+uint64_t store_slow_statements(void);
+
+/* The name of a statement: the comment that it begins with, so that pg_stat_activity and
+ * pg_stat_statements show it too; of an embedded file its name; else "unnamed". Pure. */
+void store_name_statement(const char *sql, char *name, size_t size);
 
 /* What a SQLSTATE asks for; "" or NULL = unknown outcome. names_constraint tells a violated CHECK
  * from a missing month, which shares its state; messages are translated and tell nothing. Pure. */

@@ -33,4 +33,21 @@ struct window {
 enum store_action window_run(struct window *window, struct store *store, int64_t deadline_mono_us,
                              int64_t *drifts, struct store_error *error) OH_MUST_CHECK;
 
+/* What the metrics say of the database, each -1 while it is not known. The two sums are those of
+ * the last look. watch_forget() before the first one, and when the connection is lost. */
+enum { WATCH_LOOKS = 7 };
+struct watch {
+    _Atomic double values[WATCH_LOOKS];
+    double part, whole;
+};
+void watch_forget(struct watch *watch);
+
+/* Looks once. A look that fails does not keep the others from being taken; the last failure is
+ * returned. */
+enum store_action watch_run(struct watch *watch, struct store *store, int64_t deadline_mono_us,
+                            struct store_error *error) OH_MUST_CHECK;
+
+/* Thread: any. */
+void watch_fill(const struct watch *watch, struct metrics_gauges *gauges);
+
 #endif

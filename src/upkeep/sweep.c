@@ -39,8 +39,9 @@ static enum store_action bind_all(struct store *store, const char *enrollments, 
                  enrollments + 1 + from * (UUID_CHARS + 1));
         const char *const values[] = {some};
         PGresult *rows = NULL;
-        enum store_action action = store_query(store, "SELECT bind_v1($1::uuid[], 1000)", 1, values,
-                                               INT64_MAX, &rows, error);
+        enum store_action action =
+            store_query(store, "/* bind_v1 */ SELECT bind_v1($1::uuid[], 1000)", 1, values,
+                        INT64_MAX, &rows, error);
         if (action != STORE_COMMITTED)
             return action;
         long bound = strtol(PQgetvalue(rows, 0, 0), NULL, 10);
@@ -70,11 +71,11 @@ enum store_action sweep_run(struct sweep *sweep, struct store *store, struct met
                                   sweep->has_walked ? WALK_SLOW : WALK_FAST};
     PGresult *row = NULL;
     bool is_done = true;
-    enum store_action action =
-        store_query(store,
-                    "SELECT seen, after, more, enrollments, cardinality(enrollments) FROM "
-                    "unbound_v1($1::pg_snapshot, $2::uuid, $3::integer, " LOOK_AT_MOST ")",
-                    3, values, INT64_MAX, &row, error);
+    enum store_action action = store_query(
+        store,
+        "/* unbound_v1 */ SELECT seen, after, more, enrollments, cardinality(enrollments) FROM "
+        "unbound_v1($1::pg_snapshot, $2::uuid, $3::integer, " LOOK_AT_MOST ")",
+        3, values, INT64_MAX, &row, error);
     /* More is new than a look can hold, a bulk load: the fast walk comes by all of it. */
     bool is_flood = action == STORE_COMMITTED ? PQgetvalue(row, 0, MORE)[0] == 't'
                                               : strcmp(error->sqlstate, QUERY_CANCELED) == 0;

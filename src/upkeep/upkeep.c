@@ -31,6 +31,7 @@ struct upkeep {
     struct worker workers[WORKER_COUNT];
     struct sweep sweep;   /* of URGENT */
     struct window window; /* of SLOW */
+    struct watch watch;   /* of SLOW */
     _Atomic int64_t counter_drift;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -60,6 +61,12 @@ static enum store_action measure_drift(struct upkeep *upkeep, struct store *stor
     return action;
 }
 
+static enum store_action watch_database(struct upkeep *upkeep, struct store *store,
+                                        int64_t deadline_us, struct store_error *error)
+{
+    return watch_run(&upkeep->watch, store, deadline_us, error);
+}
+
 static const struct chore {
     const char *name;
     int worker;
@@ -71,6 +78,7 @@ static const struct chore {
     {"make months", URGENT, 3600, 0, make_months},
     {"bind orphans", URGENT, 2, 0, bind_orphans},
     {"audit window", SLOW, 5, WINDOW_SHARE - 1, measure_drift},
+    {"watch", SLOW, 30, WINDOW_SHARE - 1, watch_database},
 };
 
 enum { CHORE_COUNT = sizeof(chores) / sizeof(chores[0]) };
@@ -103,6 +111,8 @@ static int64_t run_due(struct worker *worker, int64_t *due_us)
         int64_t connect_us = upkeep->config->database.connect_timeout_ms * 1000;
         if (worker == &upkeep->workers[URGENT])
             sweep_forget(&upkeep->sweep);
+        else
+            watch_forget(&upkeep->watch);
         if (!store_connect(worker->store, now_us + connect_us, &error))
             return clock_mono_us() + RETRY_S * 1000000; /* the lanes say why, once */
     }
@@ -160,6 +170,7 @@ enum oh_status upkeep_start(const struct config *config, struct metrics_shard *s
     upkeep->config = config;
     upkeep->shard = shard;
     upkeep->counter_drift = -1;
+    watch_forget(&upkeep->watch);
     pthread_mutex_init(&upkeep->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -193,7 +204,8 @@ void upkeep_stop(struct upkeep *upkeep)
     free(upkeep);
 }
 
-int64_t upkeep_counter_drift(const struct upkeep *upkeep)
+void upkeep_fill_gauges(const struct upkeep *upkeep, struct metrics_gauges *gauges)
 {
-    return atomic_load(&upkeep->counter_drift);
+    gauges->counter_drift = (double)atomic_load(&upkeep->counter_drift);
+    watch_fill(&upkeep->watch, gauges);
 }

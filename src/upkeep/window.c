@@ -50,10 +50,10 @@ static enum store_action pass_over(struct window *window, struct store *store,
 {
     const char *const values[] = {window->after[0] ? window->after : NULL};
     PGresult *row = NULL;
-    enum store_action action = store_query(
-        store,
-        "SELECT id FROM campaign_instances WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT 1",
-        1, values, deadline_mono_us, &row, error);
+    enum store_action action = store_query(store,
+                                           "/* next_instance */ SELECT id FROM campaign_instances "
+                                           "WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT 1",
+                                           1, values, deadline_mono_us, &row, error);
     if (action == STORE_COMMITTED && PQntuples(row) == 1) {
         snprintf(window->after, sizeof(window->after), "%s", PQgetvalue(row, 0, 0));
         LOG_LINE(LOG_WARNING, "upkeep", "an instance is too large for the audit window",

@@ -101,6 +101,7 @@ static void metrics_sum_the_shards(void **state)
         metrics_count_deadlock(shard);
         metrics_count_id_changed(shard, 0);
         metrics_note_last_event(shard, 0, 1700000000 - i);
+        metrics_count_busy_us(shard, 250000);
     }
     metrics_note_last_event(metrics_shard_at(metrics, 0), 0, 1600000000);
     char *page = render(metrics, NULL);
@@ -111,6 +112,7 @@ static void metrics_sum_the_shards(void **state)
     assert_line(page, "oncehook_deliveries_total{source=\"stripe\",status=\"200\"} 0");
     assert_line(page, "oncehook_rejects_total{source=\"stripe\",reason=\"stale\"} 3");
     assert_line(page, "oncehook_deadlocks_total 3");
+    assert_line(page, "oncehook_lane_busy_seconds_total 0.75");
     assert_line(page, "oncehook_id_changed_total{source=\"stripe\"} 3");
     assert_line(page, "oncehook_last_event_timestamp_seconds{source=\"stripe\"} 1700000000");
     free(page);
@@ -164,6 +166,12 @@ static void metrics_gauges_are_what_was_given(void **state)
     gauges.counter_drift = 0;
     page = render(metrics, &gauges);
     assert_line(page, "oncehook_counter_drift 0");
+    free(page);
+    gauges = (struct metrics_gauges){.months_ahead = 3, .hit_ratio = 0.75, .id_headroom = -1};
+    page = render(metrics, &gauges);
+    assert_line(page, "oncehook_months_ahead 3");
+    assert_line(page, "oncehook_hit_ratio 0.75");
+    assert_null(strstr(page, "oncehook_id_headroom"));
     free(page);
     metrics_free(metrics);
 }
