@@ -22,14 +22,14 @@ from support.process import spawn, wait_until
 
 SECONDS = float(os.environ.get("ONCEHOOK_LOCK_SECONDS", "10"))
 PLACES = {"campaign_templates": 1, "campaign_instances": 2, "campaign_enrollments": 3, "event_keys": 4,
-          "campaign_events": 5, "quarantined_deliveries": 6}
+          "campaign_events": 5, "quarantined_deliveries": 6, "workflow_states": 7}
 
 
 # ---- the text -------------------------------------------------------------------------------
 
 LOCKING = re.compile(r"\b(INSERT INTO|UPDATE(?= [a-z])|DELETE FROM|MERGE INTO)\s+(\w+)"
                      r"|\b(FROM)\s+(\w+)(?=[^;]*\bFOR (?:NO KEY UPDATE|UPDATE|SHARE|KEY SHARE)\b)")
-PLACE = re.compile(r"-- Lock order, place (\d): (rows locked above|[a-z_]+)")
+PLACE = re.compile(r"-- Lock order, place (\d+): (rows locked above|[a-z_]+)")
 
 
 def functions():

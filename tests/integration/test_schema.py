@@ -12,7 +12,8 @@ from support.gateway import oncehook
 from support.postgres import GATEWAY, OWNER
 
 TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campaign_instances",
-          "campaign_enrollments", "campaign_events", "event_keys", "quarantined_deliveries", "schema_migrations"}
+          "campaign_enrollments", "campaign_events", "event_keys", "quarantined_deliveries", "schema_migrations",
+          "workflow_states", "workflow_states_archive", "enrichment_cache"}
 
 # What others rely on by name (CONTRACT: SQL).
 COLUMNS = {
@@ -30,13 +31,18 @@ COLUMNS = {
     "event_keys": "provider_event_id key_scope received_at",
     "quarantined_deliveries": "id source provider received_at reason method url headers body body_sha256 "
                               "attempts resolved_at",
-    "schema_migrations": "version name checksum applied_at"}
+    "schema_migrations": "version name checksum applied_at",
+    "workflow_states": "id workflow_name status context current_step error started_at completed_at",
+    "workflow_states_archive": "id workflow_name status context current_step error started_at completed_at "
+                               "archived_at",
+    "enrichment_cache": "type key data contact_email company_domain quality_score data_sources cached_at expires_at"}
 
 # Columns that a row cannot be inserted without: keys, and the ids a row belongs to.
 DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template_id"),
             ("campaign_instances", "template_id"), ("campaign_enrollments", "instance_id"),
             ("event_keys", "provider_event_id"), ("event_keys", "key_scope"),
-            ("quarantined_deliveries", "source"), ("quarantined_deliveries", "body_sha256")}
+            ("quarantined_deliveries", "source"), ("quarantined_deliveries", "body_sha256"),
+            ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key")}
 
 TYPES = {"uuid": ["campaign_templates.id", "campaign_instances.id", "campaign_enrollments.id",
                   "campaign_enrollments.contact_id", "campaign_events.delivery_id", "campaign_events.instance_id",
