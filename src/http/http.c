@@ -5,6 +5,7 @@
 #include "http/room.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -202,6 +203,7 @@ static _Noreturn void *run_thread(void *argument)
 {
     struct http_thread *thread = argument;
     struct http *http = thread->http;
+    thread_set_name("http", thread - http->threads);
     int phase = HTTP_SERVING;
     int64_t close_deadline_us = 0;
 

@@ -4,6 +4,7 @@
 #include "lane/drain.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -146,6 +147,7 @@ static bool is_stopping(struct drain *drain)
 static void *run_drain(void *argument)
 {
     struct drain *drain = argument;
+    thread_set_name("drain", THREAD_NO_NUMBER);
     while (!is_stopping(drain)) {
         take_returned(drain);
         finish_chunks(drain);

@@ -3,6 +3,7 @@
 #include "lane/keeper.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,7 @@ static int64_t try_links(struct keeper *keeper, unsigned *seed, bool *failed)
 static void *run_keeper(void *argument)
 {
     struct keeper *keeper = argument;
+    thread_set_name("keeper", THREAD_NO_NUMBER);
     unsigned seed = (unsigned)clock_wall_us();
     pthread_mutex_lock(&keeper->mutex);
     while (!keeper->is_stopping) {

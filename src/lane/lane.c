@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The lanes' threads. One tick of a lane: connected? -> gather what waits -> run the batch -> hand
  * the decided deliveries back. http threads only append to a lane's queues under its mutex.
- *
- * In a lane each source has a queue of its own, and a batch takes one event of each in turn: a
- * source waits behind as many events of each other one as it has itself, however many those have.
  */
 #include "lane/lane.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "lane/batch.h"
 #include "lane/keeper.h"
+#include "lane/pace.h"
+#include "lane/turns.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -26,16 +27,7 @@ enum {
     /* A connect that takes longer than this is an outage: what waits goes to the spool while there
        is time. Above a reconnect over TLS to another region, far below any deadline. */
     GRACE_MS = 300,
-    LARGE_BATCH = 64,       /* events; its speed is the database's */
     INTAKE_PAUSE_MS = 1000, /* after "out of disk" and the like */
-};
-
-/* The new events of one source in one lane. */
-struct source_queue {
-    struct list events;             /* oldest first */
-    struct list link;               /* in the lane's turns while there are events */
-    _Atomic size_t count;           /* of events */
-    _Atomic int64_t oldest_mono_us; /* when the first was accepted; 0 = there is none */
 };
 
 struct lane {
@@ -48,18 +40,16 @@ struct lane {
 
     pthread_mutex_t mutex; /* guards what follows, up to has_ended */
     pthread_cond_t changed;
-    struct source_queue *queues; /* [config->source_count] */
-    struct list turns;           /* the queues that have events, the next one first */
-    _Atomic size_t turn_count;   /* how many those are */
-    _Atomic size_t queued;       /* events in all queues */
-    struct list drained;         /* events from the spool, behind all new ones */
+    struct turns turns;
+    struct list drained; /* events from the spool, behind all new ones */
     size_t drained_count;
     struct link link;
     bool has_ended; /* nobody looks after the queue any more */
 
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
     _Atomic size_t in_flight;           /* its events */
-    _Atomic int64_t event_ns;           /* what an event of a large batch takes, smoothed; 0 = ? */
+    _Atomic int64_t event_ns;           /* pace.event_ns, for the other threads */
+    struct pace pace;                   /* the lane's thread's own */
 };
 
 struct lanes {
@@ -96,19 +86,19 @@ static uint32_t choose_lane(const struct lanes *lanes, const struct delivery_eve
 }
 
 /* What a delivery that comes now would wait for its commit: the rest of the batch that is with
- * PostgreSQL, and what is taken before it. The age of its source's oldest event alone says it too
- * late: while more comes than goes, the tail waits longer than the head has. */
-static int64_t wait_us(const struct lane *lane, const struct source_queue *queue, int64_t now_us)
+ * PostgreSQL, what is taken before it, and its own batch; and a quarter of that again, since these
+ * are means. The age of its source's oldest event alone says it too late: while more comes than
+ * goes, the tail waits longer than the head has. */
+static int64_t wait_us(const struct lane *lane, uint32_t source, int64_t now_us)
 {
     int64_t event_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
     int64_t since_us = atomic_load_explicit(&lane->busy_since_mono_us, memory_order_relaxed);
     size_t in_flight = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
-    size_t before = atomic_load_explicit(&queue->count, memory_order_relaxed) *
-                    atomic_load_explicit(&lane->turn_count, memory_order_relaxed);
-    size_t queued = atomic_load_explicit(&lane->queued, memory_order_relaxed);
-    int64_t left_us = (int64_t)in_flight * event_ns / 1000 - (since_us ? now_us - since_us : 0);
-    return (left_us > 0 ? left_us : 0) +
-           (int64_t)(before < queued ? before : queued) * event_ns / 1000;
+    int64_t flight_us = (int64_t)in_flight * event_ns / 1000;
+    int64_t left_us = flight_us - (since_us ? now_us - since_us : 0);
+    int64_t before_us = (int64_t)turns_before(&lane->turns, source) * event_ns / 1000;
+    int64_t mean_us = (left_us > 0 ? left_us : 0) + before_us + flight_us;
+    return mean_us + mean_us / 4;
 }
 
 static enum admission_verdict check_lane(const struct lanes *lanes, const struct lane *lane,
@@ -116,51 +106,13 @@ static enum admission_verdict check_lane(const struct lanes *lanes, const struct
 {
     if (state_of(lane) == LINK_DOWN)
         return lanes->spool && spool_accepts(lanes->spool) ? ADMISSION_OK : ADMISSION_DOWN;
-    const struct source_queue *queue = &lane->queues[source];
+    const struct source_queue *queue = &lane->turns.queues[source];
     int64_t oldest_us = atomic_load_explicit(&queue->oldest_mono_us, memory_order_relaxed);
     int64_t age_max_us = lanes->config->queue.age_ms * 1000;
-    if (oldest_us && (now_us - oldest_us > age_max_us || wait_us(lane, queue, now_us) > age_max_us))
+    if (oldest_us &&
+        (now_us - oldest_us > age_max_us || wait_us(lane, source, now_us) > age_max_us))
         return ADMISSION_OLD;
     return ADMISSION_OK;
-}
-
-static struct delivery_event *first_of(const struct list *events)
-{
-    return LIST_ENTRY(events->next, struct delivery_event, link);
-}
-
-static void note_oldest(struct source_queue *queue)
-{
-    int64_t oldest_us =
-        list_is_empty(&queue->events) ? 0 : first_of(&queue->events)->delivery->accepted_mono_us;
-    atomic_store_explicit(&queue->oldest_mono_us, oldest_us, memory_order_relaxed);
-}
-
-/* Called with the mutex held; the events are of one source. */
-static void put(struct lane *lane, uint32_t source, struct list *events, size_t count)
-{
-    struct source_queue *queue = &lane->queues[source];
-    bool was_empty = list_is_empty(&queue->events);
-    list_splice_tail(&queue->events, events);
-    queue->count += count;
-    lane->queued += count;
-    if (!was_empty)
-        return;
-    note_oldest(queue);
-    list_push_tail(&lane->turns, &queue->link);
-    lane->turn_count++;
-}
-
-/* Called with the mutex held, after the first event of a queue was taken. */
-static void note_taken(struct lane *lane, struct source_queue *queue)
-{
-    queue->count--;
-    lane->queued--;
-    note_oldest(queue);
-    if (list_is_empty(&queue->events)) {
-        list_remove(&queue->link);
-        lane->turn_count--;
-    }
 }
 
 /* What cannot go to PostgreSQL: to the spool, or decided undecided. */
@@ -192,9 +144,9 @@ static bool append(struct lane *lane, uint32_t source, struct list *items, size_
 {
     pthread_mutex_lock(&lane->mutex);
     bool is_taken = state_of(lane) != LINK_DOWN && !lane->has_ended;
-    bool was_empty = list_is_empty(&lane->turns);
+    bool was_empty = turns_is_empty(&lane->turns);
     if (is_taken)
-        put(lane, source, items, count);
+        turns_put(&lane->turns, source, items, count);
     pthread_mutex_unlock(&lane->mutex);
     if (is_taken && was_empty)
         pthread_cond_signal(&lane->changed);
@@ -265,37 +217,40 @@ bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
     return is_taken;
 }
 
-/* Moves the first of `events` to the batch if it has room for it. */
-static bool take_first(struct batch *batch, struct list *events, size_t *bytes)
+/* Adds an event to the batch if there is room for it. */
+static bool add(struct batch *batch, struct delivery_event *item, size_t *bytes)
 {
-    if (batch->count == batch->config->batch.events || list_is_empty(events))
-        return false;
-    struct delivery_event *item = first_of(events);
     size_t size = item->event ? item->event->raw.len : item->delivery->request.body.len;
-    if (batch->count > 0 && *bytes + size > batch->config->batch.bytes)
+    if (batch->count == batch->config->batch.events ||
+        (batch->count > 0 && *bytes + size > batch->config->batch.bytes))
         return false;
-    list_remove(&item->link);
     *bytes += size;
     batch->items[batch->count++] = item;
     return true;
 }
 
-/* Takes one event of each source in turn. The turn goes on where the last batch was full. */
 static void take_turns(struct lane *lane, size_t most, size_t *bytes)
 {
-    while (lane->batch.count < most && !list_is_empty(&lane->turns)) {
-        struct source_queue *queue = LIST_ENTRY(lane->turns.next, struct source_queue, link);
-        if (!take_first(&lane->batch, &queue->events, bytes))
-            break;
-        list_remove(&queue->link);
-        list_push_tail(&lane->turns, &queue->link);
-        note_taken(lane, queue);
+    struct delivery_event *item;
+    while (lane->batch.count < most && (item = turns_next(&lane->turns)) &&
+           add(&lane->batch, item, bytes))
+        turns_take(&lane->turns);
+}
+
+static void take_drained(struct lane *lane, size_t *bytes)
+{
+    for (int i = 0; i < LANES_DRAIN_BATCH && !list_is_empty(&lane->drained); i++) {
+        struct delivery_event *item = LIST_ENTRY(lane->drained.next, struct delivery_event, link);
+        if (!add(&lane->batch, item, bytes))
+            return;
+        list_remove(&item->link);
+        lane->drained_count--;
     }
 }
 
 static bool has_nothing(const struct lane *lane)
 {
-    return list_is_empty(&lane->turns) && list_is_empty(&lane->drained);
+    return turns_is_empty(&lane->turns) && list_is_empty(&lane->drained);
 }
 
 static void wait_changed(struct lane *lane, int64_t until_mono_us)
@@ -311,15 +266,14 @@ static void gather(struct lane *lane)
 {
     struct batch *batch = &lane->batch;
     int64_t until_us = clock_mono_us() + IDLE_CHECK_MS * 1000;
-    size_t bytes = 0, most = batch->config->batch.events;
+    size_t bytes = 0, most = pace_batch_events(&lane->pace, batch->config->batch.events);
     pthread_mutex_lock(&lane->mutex);
     while (has_nothing(lane) && !atomic_load(&lane->lanes->stopping) && clock_mono_us() < until_us)
         wait_changed(lane, until_us);
     if (lane->drained_count > 0 && most > 1)
         most -= most / 16 + 1;
     take_turns(lane, most, &bytes);
-    for (int i = 0; i < LANES_DRAIN_BATCH && take_first(batch, &lane->drained, &bytes); i++)
-        lane->drained_count--;
+    take_drained(lane, &bytes);
     pthread_mutex_unlock(&lane->mutex);
 }
 
@@ -336,8 +290,9 @@ static void hand_back(struct lane *lane)
         while ((node = list_pop_head(&batch->again))) {
             list_init(&one);
             list_push_tail(&one, node);
-            put(lane, LIST_ENTRY(node, struct delivery_event, link)->delivery->source->number, &one,
-                1);
+            turns_put(&lane->turns,
+                      LIST_ENTRY(node, struct delivery_event, link)->delivery->source->number, &one,
+                      1);
         }
         pthread_mutex_unlock(&lane->mutex);
         batch->again_count = 0;
@@ -358,18 +313,7 @@ static void release(struct lane *lane, bool all)
     struct list taken, *node;
     list_init(&taken);
     pthread_mutex_lock(&lane->mutex);
-    for (struct list *turn = lane->turns.next, *next; turn != &lane->turns; turn = next) {
-        struct source_queue *queue = LIST_ENTRY(turn, struct source_queue, link);
-        next = turn->next;
-        while (!list_is_empty(&queue->events)) {
-            struct delivery_event *item = first_of(&queue->events);
-            if (!all && item->delivery->deadline_mono_us > now_us)
-                break; /* the rest is younger */
-            list_remove(&item->link);
-            list_push_tail(&taken, &item->link);
-            note_taken(lane, queue);
-        }
-    }
+    turns_expire(&lane->turns, all, now_us, &taken);
     list_splice_tail(&taken, &lane->drained);
     lane->drained_count = 0;
     pthread_mutex_unlock(&lane->mutex);
@@ -431,19 +375,6 @@ static bool is_time_to_stop(struct lane *lane)
            state_of(lane) != LINK_UP;
 }
 
-/* A small batch is mostly the round trip and the commit: it can only show that an event takes less
- * than was thought, and each one forgets a little of what a stall has taught. */
-static void note_speed(struct lane *lane, size_t count, int64_t took_us)
-{
-    int64_t known_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
-    int64_t event_ns = took_us * 1000 / (int64_t)(count ? count : 1);
-    if (count >= LARGE_BATCH)
-        known_ns = known_ns ? (3 * known_ns + event_ns) / 4 : event_ns;
-    else
-        known_ns = event_ns < known_ns ? event_ns : known_ns - known_ns / 8;
-    atomic_store_explicit(&lane->event_ns, known_ns, memory_order_relaxed);
-}
-
 static void run_batch(struct lane *lane)
 {
     struct batch *batch = &lane->batch;
@@ -455,7 +386,8 @@ static void run_batch(struct lane *lane)
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
     int64_t took_us = clock_mono_us() - began_us;
-    note_speed(lane, count, took_us);
+    pace_note(&lane->pace, count, took_us);
+    atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
     const char *why = store_error_words(&batch->problem);
@@ -473,6 +405,7 @@ static void run_batch(struct lane *lane)
 static void *run_lane(void *argument)
 {
     struct lane *lane = argument;
+    thread_set_name("lane", lane->number);
     while (!is_time_to_stop(lane)) {
         if (!attend(lane))
             continue;
@@ -501,18 +434,12 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
     lane->lanes = lanes;
     lane->number = number;
     lane->lost_mono_us = clock_mono_us();
-    list_init(&lane->turns);
     list_init(&lane->drained);
     pthread_mutex_init(&lane->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&lane->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    lane->queues = calloc(lanes->config->source_count + 1, sizeof(*lane->queues));
-    for (size_t i = 0; lane->queues && i < lanes->config->source_count; i++) {
-        list_init(&lane->queues[i].events);
-        list_init(&lane->queues[i].link);
-    }
     snprintf(name, sizeof(name), "lane %u", number);
     batch->config = lanes->config;
     batch->store = store_new(lanes->config, lanes->config->database.url, name);
@@ -529,7 +456,8 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
                                .problem = "not connected yet"};
     if (batch->store)
         store_set_patience(batch->store, 0, &lanes->keeper_stopping);
-    return lane->queues && batch->store && batch_init(batch);
+    return turns_init(&lane->turns, lanes->config->source_count) && batch->store &&
+           batch_init(batch);
 }
 
 /* A failover may have lost commits. */
@@ -594,13 +522,10 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
         state->idle += connected && !busy_since_us;
         state->stuck += is_stuck;
         pthread_mutex_lock(&lane->mutex);
-        for (const struct list *turn = lane->turns.next; turn != &lane->turns; turn = turn->next) {
-            int64_t age_us =
-                now_us - atomic_load(&LIST_ENTRY(turn, struct source_queue, link)->oldest_mono_us);
-            if (age_us > state->oldest_waiting_us)
-                state->oldest_waiting_us = age_us;
-        }
-        state->waiting += (uint32_t)(lane->queued / lanes->config->batch.events);
+        int64_t oldest_us = turns_oldest_us(&lane->turns, now_us);
+        if (oldest_us > state->oldest_waiting_us)
+            state->oldest_waiting_us = oldest_us;
+        state->waiting += (uint32_t)(lane->turns.events / lanes->config->batch.events);
         if ((!connected || is_stuck) && !state->problem[0])
             snprintf(state->problem, sizeof(state->problem), "%s",
                      connected ? "PostgreSQL does not answer" : lane->link.problem);
@@ -635,7 +560,7 @@ void lanes_free(struct lanes *lanes)
     for (uint32_t i = 0; i < lanes->count; i++) {
         store_free(lanes->lanes[i].batch.store);
         batch_free(&lanes->lanes[i].batch);
-        free(lanes->lanes[i].queues);
+        turns_free(&lanes->lanes[i].turns);
         pthread_cond_destroy(&lanes->lanes[i].changed);
         pthread_mutex_destroy(&lanes->lanes[i].mutex);
     }

@@ -7,6 +7,7 @@
  * cannot be written is undecided (503). After that nothing is tried for a second, and after a full
  * disk not before there is room. */
 #include "base/clock.h"
+#include "base/thread.h"
 #include "log/log.h"
 #include "spool/room.h"
 
@@ -317,6 +318,7 @@ static bool wait_for_events(struct spool *spool)
 static void *run_writer(void *argument)
 {
     struct spool *spool = argument;
+    thread_set_name("spool", THREAD_NO_NUMBER);
     if (atomic_load(&spool->last_acknowledged) > atomic_load(&spool->last_drained))
         atomic_store(&spool->oldest_wall_us, reader_oldest_wall_us(spool));
     while (wait_for_events(spool)) {

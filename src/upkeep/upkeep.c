@@ -4,6 +4,7 @@
 #include "upkeep/upkeep.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "upkeep/chores.h"
 
 #include <pthread.h>
@@ -131,6 +132,7 @@ static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
     struct upkeep *upkeep = worker->upkeep;
+    thread_set_name("upkeep", worker - upkeep->workers);
     int64_t due_us[CHORE_COUNT] = {0};
     pthread_mutex_lock(&upkeep->mutex);
     while (!atomic_load(&upkeep->is_stopping)) {

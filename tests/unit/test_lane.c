@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Promises of what a lane decides without a clock: batches are as long as they should be on a fast
+ * and on a slow commit, a stall is forgotten, sources take turns, what is late leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "lane/pace.h"
+#include "lane/turns.h"
+
+#include <stdlib.h>
+
+/* ---- pace ------------------------------------------------------------------------------------ */
+
+enum { MOST = 1000 };
+
+/* A server whose batches take a fixed part and a part for each event. */
+struct server {
+    int64_t fixed_us, event_us;
+};
+
+/* Runs batches while more waits than one can hold; returns the size it comes to. */
+static size_t run_full(struct pace *pace, struct server server, int batches)
+{
+    size_t count = 0;
+    for (int i = 0; i < batches; i++) {
+        count = pace_batch_events(pace, MOST);
+        pace_note(pace, count, server.fixed_us + (int64_t)count * server.event_us);
+    }
+    return count;
+}
+
+static void pace_batches_are_whole_until_something_is_known(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    assert_int_equal(pace_batch_events(&pace, MOST), MOST);
+    assert_int_equal(pace_batch_events(&pace, 5), 5);
+    pace_note(&pace, 3, 900); /* a small batch says nothing about what an event takes */
+    assert_int_equal(pace_batch_events(&pace, MOST), MOST);
+}
+
+static void pace_batches_of_a_fast_commit_are_short(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    size_t count = run_full(&pace, (struct server){1000, 100}, 50);
+    assert_in_range(1000 + count * 100, PACE_BATCH_US / 2, PACE_BATCH_US * 3 / 2);
+}
+
+/* Without the fixed part a slow commit would make batches smaller, each event dearer, and batches
+ * smaller again. */
+static void pace_batches_of_a_slow_commit_stay_large(void **state)
+{
+    (void)state;
+    const struct server slow = {50000, 100};
+    struct pace calm_before = {0}, never_calm = {0};
+    for (int i = 0; i < 20; i++)
+        pace_note(&calm_before, 2, slow.fixed_us + 2 * slow.event_us);
+    size_t counts[] = {run_full(&calm_before, slow, 200), run_full(&never_calm, slow, 200)};
+    for (int i = 0; i < 2; i++) {
+        int64_t events_us = (int64_t)counts[i] * slow.event_us;
+        assert_true(events_us * 3 >
+                    slow.fixed_us * 2); /* at least 40 % of the time is for events */
+    }
+}
+
+static void pace_of_a_stall_is_forgotten(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    (void)run_full(&pace, (struct server){1000, 100}, 20);
+    pace_note(&pace, 300, 5000000); /* five seconds */
+    assert_true(pace.event_ns > 1000000);
+    (void)run_full(&pace, (struct server){1000, 100}, 60);
+    assert_in_range(pace.event_ns, 100000, 130000);
+    pace_note(&pace, 300, 5000000);
+    for (int i = 0; i < 60; i++) /* in calm, too */
+        pace_note(&pace, 1, 900);
+    assert_in_range(pace.event_ns, 0, 900000);
+}
+
+/* ---- turns ----------------------------------------------------------------------------------- */
+
+enum { SOURCES = 3 };
+
+struct fixture {
+    struct turns turns;
+    struct delivery deliveries[16];
+    struct delivery_event events[16];
+    int count;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    *state = fixture;
+    return fixture && turns_init(&fixture->turns, SOURCES) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    turns_free(&fixture->turns);
+    free(fixture);
+    return 0;
+}
+
+/* Event number n of the fixture, accepted at n and late at 100 + n. */
+static void put(struct fixture *fixture, uint32_t source, int count)
+{
+    struct list events;
+    list_init(&events);
+    for (int i = 0; i < count; i++) {
+        int n = fixture->count++;
+        struct delivery_event *event = &fixture->events[n];
+        event->delivery = &fixture->deliveries[n];
+        fixture->deliveries[n].accepted_mono_us = n + 1;
+        fixture->deliveries[n].deadline_mono_us = 100 + n;
+        list_push_tail(&events, &event->link);
+    }
+    turns_put(&fixture->turns, source, &events, (size_t)count);
+}
+
+static int take(struct fixture *fixture)
+{
+    struct delivery_event *event = turns_next(&fixture->turns);
+    if (!event)
+        return -1;
+    turns_take(&fixture->turns);
+    return (int)(event - fixture->events);
+}
+
+static void turns_go_round(void **state)
+{
+    struct fixture *fixture = *state;
+    put(fixture, 0, 4); /* 0 1 2 3 */
+    put(fixture, 2, 2); /* 4 5 */
+    put(fixture, 1, 1); /* 6 */
+    const int expected[] = {0, 4, 6, 1, 5, 2, 3, -1};
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+        assert_int_equal(take(fixture), expected[i]);
+    assert_true(turns_is_empty(&fixture->turns));
+}
+
+static void turns_say_what_comes_before(void **state)
+{
+    struct fixture *fixture = *state;
+    put(fixture, 0, 10);
+    put(fixture, 1, 2);
+    assert_int_equal(turns_before(&fixture->turns, 2), 0);
+    assert_int_equal(turns_before(&fixture->turns, 1), 4);
+    assert_int_equal(turns_before(&fixture->turns, 0), 12);
+    assert_int_equal(turns_oldest_us(&fixture->turns, 50), 49);
+    assert_int_equal(take(fixture), 0);
+    assert_int_equal(turns_oldest_us(&fixture->turns, 50), 48);
+    while (take(fixture) >= 0)
+        continue;
+    assert_int_equal(turns_before(&fixture->turns, 0), 0);
+    assert_int_equal(turns_oldest_us(&fixture->turns, 50), 0);
+}
+
+static void turns_let_go_what_is_late(void **state)
+{
+    struct fixture *fixture = *state;
+    struct list late;
+    list_init(&late);
+    put(fixture, 0, 3); /* late at 100 101 102 */
+    put(fixture, 1, 2); /* late at 103 104 */
+    turns_expire(&fixture->turns, false, 101, &late);
+    assert_ptr_equal(list_pop_head(&late), &fixture->events[0].link);
+    assert_ptr_equal(list_pop_head(&late), &fixture->events[1].link);
+    assert_null(list_pop_head(&late));
+    assert_int_equal(take(fixture), 2);
+    turns_expire(&fixture->turns, true, 0, &late);
+    assert_ptr_equal(list_pop_head(&late), &fixture->events[3].link);
+    assert_true(turns_is_empty(&fixture->turns));
+    assert_int_equal(fixture->turns.events, 0);
+    assert_int_equal(fixture->turns.waiting, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pace_batches_are_whole_until_something_is_known),
+        cmocka_unit_test(pace_batches_of_a_fast_commit_are_short),
+        cmocka_unit_test(pace_batches_of_a_slow_commit_stay_large),
+        cmocka_unit_test(pace_of_a_stall_is_forgotten),
+        cmocka_unit_test_setup_teardown(turns_go_round, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(turns_say_what_comes_before, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(turns_let_go_what_is_late, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
