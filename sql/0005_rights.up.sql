@@ -2,6 +2,7 @@
 -- and no more: no DELETE, no TRUNCATE, no DDL, nothing of its own. PUBLIC has nothing.
 -- Months need no rights of their own: everybody reaches them through campaign_events.
 
+-- lint: allow unseen because it makes a role and touches no table
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'oncehook_gateway') THEN
@@ -17,6 +18,7 @@ EXCEPTION
         NULL; -- another database of this cluster was faster
 END $$;
 
+-- lint: allow unseen because it grants the use of the schema and touches no table
 DO $$
 DECLARE
     ours constant name := current_schema();

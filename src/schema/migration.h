@@ -10,7 +10,7 @@
 struct migration {
     int version;
     char name[64];     /* "campaigns" */
-    char checksum[65]; /* SHA-256 of the text of `up`, lower-case hex */
+    char checksum[65]; /* SHA-256 of `up` without its `-- lint:` lines, lower-case hex */
     const struct embedded_file *up, *down;
 };
 
