@@ -1,16 +1,16 @@
--- GET /v1/templates: a page of templates with their active sequences, newest first; one statement
+-- GET /v1/templates: a page of templates with their active sequences, the latest first; one statement
 -- whatever the page. $1 limit, $2 cursor (created_at in µs, "-", id) or null, $3 is_active or null.
 -- The page is cut first: sequences are read for its templates only, each list in its own subquery, so
 -- that emails and LinkedIn steps do not multiply each other.
 WITH page AS MATERIALIZED (
-    SELECT t.*, row_number() OVER (ORDER BY t.created_at DESC, t.id DESC) AS place
-      FROM campaign_templates t
-     WHERE ($3::boolean IS NULL OR t.is_active = $3)
-       AND ($2::text IS NULL OR (t.created_at, t.id) <
-            (timestamptz 'epoch' + split_part($2, '-', 1)::bigint * interval '1 microsecond',
-             substr($2, strpos($2, '-') + 1)::uuid))
-     ORDER BY t.created_at DESC, t.id DESC
-     LIMIT $1::integer + 1)
+    SELECT row_number() OVER (ORDER BY t.created_at DESC, t.id DESC) AS place, t.*
+      FROM (SELECT t.* FROM campaign_templates t
+             WHERE ($3::boolean IS NULL OR t.is_active = $3)
+               AND ($2::text IS NULL OR (t.created_at, t.id) <
+                    (timestamptz 'epoch' + split_part($2, '-', 1)::bigint * interval '1 microsecond',
+                     substr($2, strpos($2, '-') + 1)::uuid))
+             ORDER BY t.created_at DESC, t.id DESC
+             LIMIT $1::integer + 1) t)
 SELECT 200 AS status,
        json_build_object(
            'data', coalesce(json_agg(json_build_object(

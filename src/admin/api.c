@@ -21,8 +21,18 @@ enum {
     POLL_LAST_MS = 250,
     ATTEMPTS = 3,
     RETRY_MS = 20,
+    HORIZON_BYTES = 24,
 };
 #define QUERY_CANCELED "57014"
+#define INVALID_VALUE  "22023"
+
+/* One reader takes one core at most, and none for compiling a plan: capture comes first. */
+static const char session_of_readers[] =
+    "/* session_of_reads */ SELECT set_config('TimeZone', 'UTC', false),"
+    " set_config('default_transaction_read_only', 'on', false),"
+    " set_config('max_parallel_workers_per_gather', '0', false), set_config('jit', 'off', false)";
+static const char session_of_writers[] =
+    "/* session_of_writes */ SELECT set_config('TimeZone', 'UTC', false)";
 
 /* Connections of one kind. */
 struct pool {
@@ -71,10 +81,8 @@ struct api *api_new(const struct config *config)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&api->wake, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (pool_init(&api->readers, api, "read", STORES_MAX,
-                  "SELECT set_config('TimeZone', 'UTC', false),"
-                  " set_config('default_transaction_read_only', 'on', false)") &&
-        pool_init(&api->writers, api, "write", 1, "SELECT set_config('TimeZone', 'UTC', false)"))
+    if (pool_init(&api->readers, api, "read", STORES_MAX, session_of_readers) &&
+        pool_init(&api->writers, api, "write", 1, session_of_writers))
         return api;
     api_free(api);
     return NULL;
@@ -189,6 +197,10 @@ static enum store_action run(struct api *api, struct pool *pool, struct store *s
 static struct reply reply_error(const struct route_call *call, enum store_action action,
                                 const struct store_error *error)
 {
+    for (const struct route_param *param = call->route->params; param->name; param++)
+        if (param->type == ROUTE_ZONE && strcmp(error->sqlstate, INVALID_VALUE) == 0)
+            return reply_problem(400, param->name, "%s must be the name of a time zone.",
+                                 param->name);
     if (strncmp(error->sqlstate, "22", 2) == 0)
         return reply_problem(400, NULL,
                              "A parameter or the body holds what PostgreSQL cannot take.");
@@ -217,7 +229,7 @@ static struct reply reply_row(const struct route_call *call, const PGresult *row
     reply.body = malloc(reply.len + 1);
     if (reply.body)
         memcpy(reply.body, body, reply.len + 1);
-    if (PQnfields(rows) > 2)
+    if (call->route->flags & ROUTE_WAITS)
         snprintf(reply.cursor, sizeof(reply.cursor), "%s", PQgetvalue(rows, 0, 2));
     return reply;
 }
@@ -267,11 +279,34 @@ static void count_out(struct api *api, int *count)
     pthread_mutex_unlock(&api->mutex);
 }
 
+/* The oldest transaction that has not ended: while it is the same one, the feed has nothing new,
+ * and the statement that tells costs a fraction of a page. False: it cannot be had, or is as
+ * before. */
+static bool has_moved(struct api *api, char horizon[HORIZON_BYTES])
+{
+    struct store_error error;
+    PGresult *row = NULL;
+    bool moved = false;
+    struct store *store = take_store(api, &api->readers);
+    if (!store)
+        return false;
+    if (ensure_connected(api, &api->readers, store, &error) &&
+        store_query(store, "/* feed_horizon */ SELECT pg_snapshot_xmin(pg_current_snapshot())", 0,
+                    NULL, INT64_MAX, &row, &error) == STORE_COMMITTED) {
+        moved = strcmp(horizon, PQgetvalue(row, 0, 0)) != 0;
+        snprintf(horizon, HORIZON_BYTES, "%s", PQgetvalue(row, 0, 0));
+    }
+    PQclear(row);
+    give_back(api, &api->readers, store);
+    return moved;
+}
+
 /* Asks until there is something. The first answer's cursor is the position from then on: "now" is
  * when the client asked. */
 static struct reply ask_and_wait(struct api *api, struct route_call *call, int fd)
 {
     int64_t end_us = clock_mono_us() + call->wait_s * 1000000, pause_ms = POLL_FIRST_MS;
+    char horizon[HORIZON_BYTES] = "";
     struct reply reply = ask(api, call);
     if (reply.status != 204 || call->wait_s == 0)
         return reply;
@@ -279,12 +314,13 @@ static struct reply ask_and_wait(struct api *api, struct route_call *call, int f
         free(reply.body);
         return reply_busy("Too many clients wait for events.");
     }
-    while (reply.status == 204 && clock_mono_us() < end_us && !is_gone(fd)) {
+    while (reply.status == 204 && clock_mono_us() < end_us && !is_gone(fd) &&
+           wait_ms(api, pause_ms)) {
+        pause_ms = pause_ms * 2 < POLL_LAST_MS ? pause_ms * 2 : POLL_LAST_MS;
+        if (!has_moved(api, horizon))
+            continue;
         snprintf(call->texts[0], sizeof(call->texts[0]), "%s", reply.cursor);
         call->values[0] = call->texts[0];
-        if (!wait_ms(api, pause_ms))
-            break;
-        pause_ms = pause_ms * 2 < POLL_LAST_MS ? pause_ms * 2 : POLL_LAST_MS;
         free(reply.body);
         reply = ask(api, call);
     }

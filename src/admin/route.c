@@ -19,9 +19,9 @@ enum { TEXT_BYTES_MAX = 255, ZONE_BYTES_MAX = 64, UUID_BYTES = 36 };
 static const int64_t time_min_us = INT64_C(-62135596800) * 1000000;
 static const int64_t time_max_us = INT64_C(253402300800) * 1000000;
 
-#define EVENT_TYPES                                                                           \
-    "sent delivered opened clicked replied bounced unsubscribed complained failed connected " \
-    "viewed completed other"
+#define EVENT_TYPES                                                          \
+    "sent delivered opened clicked replied bounced unsubscribed complained " \
+    "failed connected viewed completed other"
 
 const struct route route_table[] = {
     {"GET",
@@ -44,10 +44,45 @@ const struct route route_table[] = {
      "post_enrollments.sql",
      ROUTE_WRITES,
      {{"instance_id", ROUTE_UUID, NULL, 0, NULL}, {"body", ROUTE_BODY, NULL, 0, NULL}}},
+    {"GET",
+     "/v1/contacts",
+     "get_contacts.sql",
+     0,
+     {{"limit", ROUTE_NUMBER, "50", 1000, NULL},
+      {"cursor", ROUTE_CURSOR, NULL, 0, "n-u"},
+      {"source", ROUTE_TEXT, NULL, 0, NULL},
+      {"domain", ROUTE_TEXT, NULL, 0, NULL}}},
+    {"GET",
+     "/v1/events",
+     "get_events.sql",
+     0,
+     {{"limit", ROUTE_NUMBER, "50", 1000, NULL},
+      {"cursor", ROUTE_CURSOR, NULL, 0, "n-n"},
+      {"type", ROUTE_WORD, NULL, 0, EVENT_TYPES},
+      {"source", ROUTE_TEXT, NULL, 0, NULL},
+      {"enrollment_id", ROUTE_UUID, NULL, 0, NULL},
+      {"instance_id", ROUTE_UUID, NULL, 0, NULL},
+      {"from", ROUTE_TIME, NULL, 0, NULL},
+      {"to", ROUTE_TIME, NULL, 0, NULL}}},
+    {"GET",
+     "/v1/events/after/{cursor}",
+     "get_feed.sql",
+     ROUTE_LINES | ROUTE_WAITS,
+     {{"cursor", ROUTE_POSITION, NULL, 0, "n-n-n-n"},
+      {"limit", ROUTE_NUMBER, "500", 1000, NULL},
+      {"source", ROUTE_TEXT, NULL, 0, NULL},
+      {"type", ROUTE_WORD, NULL, 0, EVENT_TYPES},
+      {"wait", ROUTE_SECONDS, "0", 60, NULL}}},
+    {"GET",
+     "/v1/analytics/rates",
+     "get_rates.sql",
+     0,
+     {{"from", ROUTE_DATE, NULL, 0, NULL},
+      {"to", ROUTE_DATE, NULL, 0, NULL},
+      {"tz", ROUTE_ZONE, "UTC", 0, NULL},
+      {"instance_id", ROUTE_UUID, NULL, 0, NULL}}},
     {0},
 };
-
-enum { SEGMENT_BYTES = 256 };
 
 /* ---- the path ---------------------------------------------------------------------------------
  */
@@ -198,6 +233,9 @@ static bool read_value(struct route_call *call, int i, const struct route_param 
         good = read_time(text, &number);
         snprintf(out, ROUTE_VALUE_BYTES, "%" PRId64, number);
         break;
+    case ROUTE_DATE:
+        good = text.len == 10 && read_time(text, &number);
+        break;
     case ROUTE_ZONE:
         good = is_zone(text);
         break;
@@ -233,6 +271,8 @@ static const char *words_for(const struct route_param *param, char *words, size_
         return words;
     case ROUTE_TIME:
         return "a time as 2026-01-31T00:00:00Z";
+    case ROUTE_DATE:
+        return "a day as 2026-01-31";
     case ROUTE_ZONE:
         return "the name of a time zone, as Europe/Berlin";
     case ROUTE_CURSOR:

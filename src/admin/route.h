@@ -23,6 +23,7 @@ enum route_type {
     ROUTE_WORD,   /* one of `words` */
     ROUTE_NUMBER, /* 1 to `max` */
     ROUTE_TIME,   /* RFC 3339; to SQL as Unix microseconds */
+    ROUTE_DATE,   /* YYYY-MM-DD */
     ROUTE_ZONE,   /* a time zone's name; SQL knows whether there is one */
     ROUTE_CURSOR, /* numbers, or a number and a UUID, joined by "-", as `words` shows: "n-n", "n-u"
                    */

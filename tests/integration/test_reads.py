@@ -147,9 +147,9 @@ def test_a_readers_session_cannot_write(gateway, database):
 
 def test_a_slow_read_holds_up_no_probe_and_no_capture(start_gateway, database):
     gateway = start_gateway({"database": {"lock_timeout": "300ms"}})
-    with contextlib.closing(database.connect()) as holder, ThreadPoolExecutor(40) as pool:
+    with contextlib.closing(database.connect()) as holder, ThreadPoolExecutor(150) as pool:
         holder.cursor().execute("BEGIN; LOCK TABLE campaign_templates, email_sequences")
-        children = [pool.submit(gateway.admin, "/v1/templates", token=TOKEN) for _ in range(40)]
+        children = [pool.submit(gateway.admin, "/v1/templates", token=TOKEN) for _ in range(150)]
         for _ in range(20):
             began = time.monotonic()
             for path in ("/livez", "/readyz", "/health", "/metrics"):

@@ -13,7 +13,8 @@ from support.postgres import GATEWAY, OWNER
 
 TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campaign_instances",
           "campaign_enrollments", "campaign_events", "event_keys", "quarantined_deliveries", "schema_migrations",
-          "workflow_states", "workflow_states_archive", "enrichment_cache"}
+          "workflow_states", "workflow_states_archive", "enrichment_cache",
+          "imported_contacts"}
 
 # What others rely on by name (CONTRACT: SQL).
 COLUMNS = {
@@ -31,6 +32,8 @@ COLUMNS = {
     "event_keys": "provider_event_id key_scope received_at",
     "quarantined_deliveries": "id source provider received_at reason method url headers body body_sha256 "
                               "attempts resolved_at",
+    "imported_contacts": "id email first_name last_name title company company_domain phone linkedin_url source "
+                         "data imported_at",
     "schema_migrations": "version name checksum applied_at",
     "workflow_states": "id workflow_name status context current_step error started_at completed_at",
     "workflow_states_archive": "id workflow_name status context current_step error started_at completed_at "
@@ -42,7 +45,8 @@ DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template
             ("campaign_instances", "template_id"), ("campaign_enrollments", "instance_id"),
             ("event_keys", "provider_event_id"), ("event_keys", "key_scope"),
             ("quarantined_deliveries", "source"), ("quarantined_deliveries", "body_sha256"),
-            ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key")}
+            ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key"),
+            ("imported_contacts", "email")}
 
 TYPES = {"uuid": ["campaign_templates.id", "campaign_instances.id", "campaign_enrollments.id",
                   "campaign_enrollments.contact_id", "campaign_events.delivery_id", "campaign_events.instance_id",
@@ -107,7 +111,7 @@ def test_indexes_of_the_contract_are_there_on_every_month(database):
     names = {row[0] for row in database.sql("SELECT indexname FROM pg_indexes WHERE tablename = 'campaign_events'")}
     assert names == {"campaign_events_pkey", "idx_campaign_events_type_timestamp", "idx_campaign_events_timestamp",
                      "idx_campaign_events_enrollment", "idx_campaign_events_instance",
-                     "idx_campaign_events_orphans", "idx_campaign_events_orphans_tx"}
+                     "idx_campaign_events_orphans", "idx_campaign_events_orphans_tx", "idx_campaign_events_tx"}
     assert database.sql("""
         SELECT DISTINCT count(*) FROM pg_index x JOIN pg_inherits h ON h.inhrelid = x.indrelid
          WHERE h.inhparent = 'campaign_events'::regclass AND x.indisvalid GROUP BY x.indrelid""") == [(len(names),)]
