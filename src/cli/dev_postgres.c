@@ -451,7 +451,7 @@ static const char roles_sql[] =
     "DO $$ BEGIN"
     " IF to_regrole('oncehook_owner') IS NULL THEN CREATE ROLE oncehook_owner; END IF;"
     " IF to_regrole('oncehook_gateway') IS NULL THEN CREATE ROLE oncehook_gateway; END IF;"
-    " GRANT pg_read_all_stats TO oncehook_gateway;"
+    " GRANT pg_monitor TO oncehook_gateway;"
     " END $$";
 
 /* Runs one statement; *found (may be NULL) tells whether it gave a row. */

@@ -23,6 +23,7 @@ static const struct command commands[] = {
     {"send", cli_send, "sign as a provider would, and send"},
     {"audit", cli_audit, "recompute every counter from its events"},
     {"spool", cli_spool, "what waits on this node's disk for PostgreSQL"},
+    {"doctor", cli_doctor, "what needs a person: database, gateway, disks"},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };

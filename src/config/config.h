@@ -113,6 +113,9 @@ struct config {
     struct {
         int64_t events_s, ledger_s, workflows_completed_s, workflows_failed_s;
     } retention;
+    struct {
+        size_t database_bytes;
+    } watch;
     struct oh_catalog *catalog; /* built-in recipes, then `providers:` */
     struct config_source *sources;
     size_t source_count;

@@ -123,6 +123,8 @@ const struct option config_options[] = {
       365 * DAY_S, NULL, "How long completed workflows are kept."),
     C("retention.workflows.failed", retention.workflows_failed_s, DURATION_S, "90d", DAY_S,
       365 * DAY_S, NULL, "How long failed workflows are kept."),
+    C("watch.database_bytes", watch.database_bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL,
+      "Beyond this size of the database `oncehook doctor` calls for a person."),
     C("providers", sources, RECIPES, NULL, 0, 0, NULL,
       "Further recipes, each in the form of the catalog's own files. One that is known already is "
       "replaced."),
