@@ -115,35 +115,32 @@ void doctor_take_gateway(struct doctor *doctor, struct doctor_finding *finding)
                is_up ? "it can commit events" : "not every lane can commit events");
 }
 
+static double difference(const struct doctor *doctor, const char *name)
+{
+    return read_metric(doctor->second, name, NULL) - read_metric(doctor->first, name, NULL);
+}
+
 /* While one batch commits the next one gathers, so a lane is busy all the time long before it is at
- * its end: its batches grow. Busy counts in full from a quarter of batch.events on. */
+ * its end: its batches grow. What a batch takes however few events it has is therefore no use of
+ * the lane; what its events take is. */
 void doctor_take_lanes(struct doctor *doctor, struct doctor_finding *finding)
 {
-    const struct config *config = doctor->database->config;
-    double full = (config ? config->batch.events : 1000) / 4.0;
     char words[160];
     if (!has_metrics(doctor, finding))
         return;
-    const char *first = doctor->first, *second = doctor->second;
+    double lanes = read_metric(doctor->second, "oncehook_lanes", NULL);
     double seconds = (double)(doctor->second_us - doctor->first_us) / 1e6;
-    double lanes = read_metric(second, "oncehook_lanes", NULL);
-    double busy = (read_metric(second, "oncehook_lane_busy_seconds_total", NULL) -
-                   read_metric(first, "oncehook_lane_busy_seconds_total", NULL)) /
-                  (seconds * lanes);
-    double batches = read_metric(second, "oncehook_batch_events_count", NULL) -
-                     read_metric(first, "oncehook_batch_events_count", NULL);
-    double events = read_metric(second, "oncehook_batch_events_sum", NULL) -
-                    read_metric(first, "oncehook_batch_events_sum", NULL);
-    double mean = batches > 0 ? events / batches : 0;
-    if (!isfinite(busy)) {
+    double busy = difference(doctor, "oncehook_lane_busy_seconds_total") / (seconds * lanes);
+    double fixed = difference(doctor, "oncehook_lane_fixed_seconds_total") / (seconds * lanes);
+    if (!isfinite(busy) || !isfinite(fixed)) {
         doctor_not_known(finding, "this gateway does not tell how busy its lanes are");
         return;
     }
-    if (busy > 1)
-        busy = 1; /* a batch counts when it ends */
-    snprintf(words, sizeof(words), "%.0f lanes, busy %.0f %% of %.1f s with %.0f events a batch",
-             lanes, busy * 100, seconds, mean);
-    doctor_add(finding, busy * (mean < full ? mean / full : 1), NULL, words);
+    snprintf(words, sizeof(words),
+             "%.0f lanes were busy for %.0f %% of %.1f s, %.0f %% of it with what a larger batch "
+             "would share",
+             lanes, busy * 100, seconds, busy > 0 ? fixed / busy * 100 : 0);
+    doctor_add(finding, busy - fixed, NULL, words);
 }
 
 void doctor_take_waiting(struct doctor *doctor, struct doctor_finding *finding)

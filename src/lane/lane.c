@@ -388,7 +388,7 @@ static void run_batch(struct lane *lane)
     int64_t took_us = clock_mono_us() - began_us;
     pace_note(&lane->pace, count, took_us);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
-    metrics_count_busy_us(batch->shard, took_us);
+    metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
     const char *why = store_error_words(&batch->problem);
     if (state_of(lane) == LINK_UP) {

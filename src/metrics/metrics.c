@@ -79,6 +79,7 @@ struct metrics_shard {
     cell bound;
     cell memory_closed;
     cell busy_us;
+    cell fixed_us;
     struct histogram histograms[HISTOGRAM_COUNT];
     uint32_t source_count;
     struct source_cells sources[];
@@ -139,6 +140,8 @@ static const struct metric {
     {"oncehook_lanes", GAUGE_ASKED, PLAIN, IN_GAUGES(lanes), "Lanes: connections that write."},
     {"oncehook_lane_busy_seconds_total", COUNTER_SECONDS, PLAIN, IN_SHARD(busy_us),
      "Seconds that lanes had a batch with PostgreSQL, all lanes together."},
+    {"oncehook_lane_fixed_seconds_total", COUNTER_SECONDS, PLAIN, IN_SHARD(fixed_us),
+     "The part of them that every batch takes, however few events it has."},
     {"oncehook_waiting_batches", GAUGE_ASKED, PLAIN, IN_GAUGES(waiting_batches),
      "Full batches that wait behind those with PostgreSQL."},
     {"oncehook_slow_statements_total", COUNTER_ASKED, PLAIN, IN_GAUGES(slow_statements),
@@ -293,9 +296,10 @@ void metrics_count_deadlock(struct metrics_shard *shard)
     cell_add(&shard->deadlocks, 1);
 }
 
-void metrics_count_busy_us(struct metrics_shard *shard, int64_t us)
+void metrics_count_busy_us(struct metrics_shard *shard, int64_t us, int64_t fixed_us)
 {
     cell_add(&shard->busy_us, us > 0 ? (uint64_t)us : 0);
+    cell_add(&shard->fixed_us, fixed_us > 0 ? (uint64_t)(fixed_us < us ? fixed_us : us) : 0);
 }
 
 void metrics_count_bound(struct metrics_shard *shard, uint64_t n)

@@ -71,8 +71,9 @@ void metrics_count_id_changed(struct metrics_shard *shard, uint32_t source);
 void metrics_count_deadlock(struct metrics_shard *shard);
 /* Connections closed to hold limits.memory. */
 void metrics_count_memory_closed(struct metrics_shard *shard, uint64_t n);
-/* A lane had a batch with PostgreSQL for that long. */
-void metrics_count_busy_us(struct metrics_shard *shard, int64_t us);
+/* A lane had a batch with PostgreSQL for that long; of it, the part that does not grow with events.
+ */
+void metrics_count_busy_us(struct metrics_shard *shard, int64_t us, int64_t fixed_us);
 /* n orphans whose enrollment appeared and that are counted now. */
 void metrics_count_bound(struct metrics_shard *shard, uint64_t n);
 /* unix seconds of the last captured event of a source; kept as the greatest. */

@@ -101,7 +101,7 @@ static void metrics_sum_the_shards(void **state)
         metrics_count_deadlock(shard);
         metrics_count_id_changed(shard, 0);
         metrics_note_last_event(shard, 0, 1700000000 - i);
-        metrics_count_busy_us(shard, 250000);
+        metrics_count_busy_us(shard, 250000, i == 0 ? 100000 : 300000);
     }
     metrics_note_last_event(metrics_shard_at(metrics, 0), 0, 1600000000);
     char *page = render(metrics, NULL);
@@ -113,6 +113,7 @@ static void metrics_sum_the_shards(void **state)
     assert_line(page, "oncehook_rejects_total{source=\"stripe\",reason=\"stale\"} 3");
     assert_line(page, "oncehook_deadlocks_total 3");
     assert_line(page, "oncehook_lane_busy_seconds_total 0.75");
+    assert_line(page, "oncehook_lane_fixed_seconds_total 0.6");
     assert_line(page, "oncehook_id_changed_total{source=\"stripe\"} 3");
     assert_line(page, "oncehook_last_event_timestamp_seconds{source=\"stripe\"} 1700000000");
     free(page);

@@ -33,12 +33,12 @@ class Cluster:
     """One PostgreSQL server. start(), stop() and crash() may be called in any order by a test that
     owns it (fixture `private_cluster`)."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, *initdb, env=None):
         # /tmp and not pytest's own tree: the socket's path must stay below 107 bytes.
         self.root = tempfile.mkdtemp(prefix="oh-pg-", dir="/tmp")
         self.data = os.path.join(self.root, "data")
         self.log = os.path.join(self.root, "log")
-        self.settings = settings
+        self.settings, self.env = settings, env
         self.server = None
         self.port = 0
         self.serial = itertools.count()
@@ -46,7 +46,7 @@ class Cluster:
             entry = pwd.getpwnam("postgres")
             os.chown(self.root, entry.pw_uid, entry.pw_gid)
         run([f"{binaries()}/initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C",
-             "-N", "--auth-local=trust", "--auth-host=scram-sha-256"], user="postgres", cwd=self.root)
+             "-N", "--auth-local=trust", "--auth-host=scram-sha-256", *initdb], user="postgres", cwd=self.root)
 
     def start(self):
         """Starts the server and waits until it answers. The port stays the same from then on."""
@@ -60,7 +60,7 @@ class Cluster:
             for name, value in settings.items():
                 argv += ["-c", f"{name}={value}"]
             with open(self.log, "ab") as log:
-                self.server = spawn(argv, user="postgres", death_signal="SIGQUIT", cwd=self.root,
+                self.server = spawn(argv, user="postgres", death_signal="SIGQUIT", cwd=self.root, env=self.env,
                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             wait_until(lambda: self.server.poll() is not None or self.answers(), 30,
                        what="PostgreSQL's first answer")
