@@ -18,6 +18,7 @@ int cli_providers(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_send(int argc, char **argv);
 int cli_audit(int argc, char **argv);
+int cli_tail(int argc, char **argv);
 int cli_spool(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 

@@ -2,6 +2,8 @@
 for it."""
 
 import contextlib
+import os
+import re
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support import process
-from support.gateway import TOKEN
+from support.gateway import REPOSITORY, TOKEN
 
 
 def get(gateway, path, expect=200, **parameters):
@@ -140,6 +142,17 @@ def test_a_readers_session_cannot_write(gateway, database):
     get(gateway, "/v1/templates", 503)
     assert database.value("SELECT count(*) FROM quarantined_deliveries") == 0
     assert any(line.get("sqlstate") == "25006" for line in gateway.log_lines()), gateway.log_text()
+
+
+def test_the_documented_routes_are_those_of_the_binary(gateway):
+    """docs/api.md against GET /v1, both ways."""
+    with open(os.path.join(REPOSITORY, "docs/api.md"), encoding="utf-8") as file:
+        rows = re.findall(r"^\| `(GET|POST) (/v1/\S+)` \|([^|]*)\|", file.read(), re.M)
+    documented = {(method, path): re.findall(r"`(\w+)`", names) for method, path, names in rows}
+    known = {(route["method"], route["path"]): [
+        one["name"] for one in route["parameters"]
+        if one["name"] != "body" and f"{{{one['name']}}}" not in route["path"]] for route in get(gateway, "/v1")["routes"]}
+    assert documented == known
 
 
 # ---- beside each other -------------------------------------------------------------------------------
