@@ -34,4 +34,7 @@ bool oh_handshake(const char *provider, const struct oh_request *request,
                   const struct oh_handshake_options *options, struct oh_arena *arena,
                   struct oh_handshake_answer *out);
 
+/* True when `provider` asks with this method, "GET" say. Thread: any. */
+bool oh_handshake_takes(const char *provider, struct oh_slice method);
+
 #endif

@@ -49,6 +49,11 @@ struct config_source {
     uint32_t rate_per_second; /* 0 = no limit */
     uint32_t rate_burst;
     struct config_networks allow; /* count 0 = everybody */
+    char *verify_token;           /* what a handshake must know; NULL = not given */
+    char *public_key;             /* what a handshake's answer names; NULL = not given */
+    bool is_asked;                /* the provider's POST may be a handshake */
+    int answer_status;            /* of a committed delivery, where the provider wants its own */
+    const char *answer_body;      /* the recipe's; NULL = none */
     int line;                     /* where it stands in the file */
 };
 

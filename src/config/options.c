@@ -143,6 +143,10 @@ const struct option config_options[] = {
       "own."),
     S("sources[].map.instance_id", source.map_instance, STRING, NULL, 0, 1024, NULL,
       "The same for the instance's id."),
+    S("sources[].verify_token", source.verify_token, STRING, NULL, 0, 1024, NULL,
+      "The token that the provider's handshake must bring (Meta)."),
+    S("sources[].public_key", source.public_key, STRING, NULL, 0, 1024, NULL,
+      "The public key that the answer to a handshake names (Braintree)."),
     S("sources[].dedup_scope", dedup_scope, NAME, NULL, 0, 0, NULL,
       "Who an id is unique for: `source`, `provider`, or a name that the doors to one account "
       "share. Not set = as the recipe says."),

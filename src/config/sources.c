@@ -5,6 +5,8 @@
  * source's first line. */
 #include "config/loader.h"
 
+#include "base/slice.h"
+#include "oncehook/handshake.h"
 #include "recipe/load.h"
 
 #include <stdlib.h>
@@ -241,6 +243,9 @@ static void build_source(struct loader *loader, struct source_form *form)
     build_mapping(loader, form);
     build_scopes(loader, form, &info);
     build_times(loader, form, &info);
+    source->is_asked = oh_handshake_takes(source->provider, slice_of_text("POST"));
+    source->answer_status = (int)info.answer_status;
+    source->answer_body = info.answer_body;
     if (info.needs_public_url && !config->listen.public_url)
         loader_mistake(loader, source->line,
                        "this source's scheme signs the URL: listen.public_url is missing");
@@ -260,6 +265,8 @@ void source_free(struct config_source *source)
     free(source->scope_id);
     free(source->scope_other);
     free(source->allow.items);
+    free(source->verify_token);
+    free(source->public_key);
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */

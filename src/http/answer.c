@@ -2,6 +2,8 @@
 /* Answers: a decided delivery's numbers, or a problem (RFC 9457). One table of statuses. */
 #include "http/room.h"
 
+#include "base/slice.h"
+
 #include <stdio.h>
 
 struct status_row {
@@ -12,8 +14,10 @@ struct status_row {
 static const struct status_row statuses[] = {
     {200, "OK"},
     {202, "Accepted"},
+    {204, "No Content"},
     {400, "Bad Request"},
     {401, "Unauthorized"},
+    {403, "Forbidden"},
     {404, "Not Found"},
     {405, "Method Not Allowed"},
     {413, "Content Too Large"},
@@ -88,6 +92,24 @@ static void send_numbers(h2o_req_t *req, int status, const uint32_t *outcomes)
     send_body(req, status, H2O_STRLIT("application/json"), body, (size_t)len);
 }
 
+/* Everything is committed: our numbers, or the words that the provider waits for. */
+static int answer_captured(h2o_req_t *req, const struct config_source *source,
+                           const uint32_t *outcomes)
+{
+    if (source->answer_status == 0) {
+        send_numbers(req, 200, outcomes);
+        return 200;
+    }
+    const char *body = source->answer_body ? source->answer_body : "";
+    const struct oh_handshake_answer answer = {
+        .status = source->answer_status,
+        .headers = {{SLICE_LITERAL("content-type"), SLICE_LITERAL("text/plain; charset=utf-8")}},
+        .header_count = body[0] != '\0',
+        .body = slice_of_text(body)};
+    answer_handshake(req, &answer);
+    return source->answer_status;
+}
+
 int answer_delivery(h2o_req_t *req, const struct delivery *delivery)
 {
     uint32_t outcomes[DELIVERY_OUTCOME_COUNT];
@@ -99,13 +121,33 @@ int answer_delivery(h2o_req_t *req, const struct delivery *delivery)
                              1);
         return 503;
     }
-    int status = outcomes[DELIVERY_SPOOLED] > 0 ? 202 : 200;
-    send_numbers(req, status, outcomes);
-    return status;
+    if (outcomes[DELIVERY_SPOOLED] > 0) {
+        send_numbers(req, 202, outcomes);
+        return 202;
+    }
+    return answer_captured(req, delivery->source, outcomes);
 }
 
-void answer_nothing(h2o_req_t *req)
+int answer_nothing(h2o_req_t *req, const struct config_source *source)
 {
     static const uint32_t zeros[DELIVERY_OUTCOME_COUNT];
-    send_numbers(req, 200, zeros);
+    return answer_captured(req, source, zeros);
+}
+
+void answer_handshake(h2o_req_t *req, const struct oh_handshake_answer *answer)
+{
+    if (answer->status >= 400 && answer->header_count == 0) {
+        answer_problem(req, answer->status, "the handshake was not accepted");
+        return;
+    }
+    req->res.status = answer->status;
+    req->res.reason = reason_of(answer->status);
+    req->res.content_length = answer->status == 204 ? SIZE_MAX : answer->body.len;
+    for (size_t i = 0; i < answer->header_count; i++) {
+        const struct oh_header *header = &answer->headers[i];
+        h2o_iovec_t value = h2o_strdup(&req->pool, header->value.data, header->value.len);
+        h2o_add_header_by_str(&req->pool, &req->res.headers, header->name.data, header->name.len, 1,
+                              NULL, value.base, value.len);
+    }
+    h2o_send_inline(req, answer->body.data ? answer->body.data : "", answer->body.len);
 }

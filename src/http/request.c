@@ -326,8 +326,7 @@ static void take_delivery(struct http_thread *thread, h2o_req_t *req,
                             config->queue.events, arena, &extraction, &why);
     if (status == OH_OK && extraction.count == 0) {
         oh_arena_free(arena);
-        count_answer(thread, source, 200);
-        answer_nothing(req);
+        count_answer(thread, source, answer_nothing(req, source));
         return;
     }
     if (status == OH_OK) {
@@ -369,6 +368,56 @@ static struct oh_slice request_url(const struct config *config, h2o_req_t *req)
     return slice_of(url, base_len + req->input.path.len);
 }
 
+/* Only then is anything of the request looked at. */
+static bool is_allowed(struct http_thread *thread, h2o_req_t *req,
+                       const struct config_source *source)
+{
+    struct in6_addr client;
+    if (source->allow.count == 0 || (client_address(thread->http->config, req, &client) &&
+                                     config_networks_contain(&source->allow, &client)))
+        return true;
+    refuse(thread, req, source, METRIC_REASON_NOT_ALLOWED, "address not allowed");
+    return false;
+}
+
+static struct oh_request read_request(const struct config *config, h2o_req_t *req,
+                                      struct oh_header *headers, size_t *header_bytes)
+{
+    return (struct oh_request){
+        .method = slice_of_iovec(req->input.method),
+        .url = request_url(config, req),
+        .headers = headers,
+        .header_count = collect_headers(req, headers, header_bytes),
+        .body = slice_of_iovec(req->entity),
+    };
+}
+
+static struct oh_slice slice_of_option(const char *text)
+{
+    return text ? slice_of_text(text) : slice_of(NULL, 0);
+}
+
+static bool is_handshake(const struct config_source *source, const struct oh_request *request,
+                         struct oh_arena *arena, struct oh_handshake_answer *out)
+{
+    const struct oh_handshake_options options = {
+        .secret = source->secret_count ? source->secrets[0].bytes : slice_of(NULL, 0),
+        .verify_token = slice_of_option(source->verify_token),
+        .public_key = slice_of_option(source->public_key),
+    };
+    return oh_handshake(source->provider, request, &options, arena, out);
+}
+
+static void finish_handshake(struct http_thread *thread, h2o_req_t *req,
+                             const struct config_source *source,
+                             const struct oh_handshake_answer *answer)
+{
+    count_answer(thread, source, answer->status);
+    LOG_RATE_LIMITED(answer->status < 400 ? LOG_INFO : LOG_WARNING, "http", "handshake",
+                     log_text("source", source->name), log_int("status", answer->status));
+    answer_handshake(req, answer);
+}
+
 static void on_delivery(struct http_thread *thread, h2o_req_t *req,
                         const struct config_source *source)
 {
@@ -379,26 +428,17 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     };
     const struct config *config = thread->http->config;
     struct oh_header headers[HEADERS_MAX];
-    struct in6_addr client;
+    struct oh_handshake_answer answer;
     size_t header_bytes = 0;
 
-    if (source->allow.count > 0 && (!client_address(config, req, &client) ||
-                                    !config_networks_contain(&source->allow, &client))) {
-        refuse(thread, req, source, METRIC_REASON_NOT_ALLOWED, "address not allowed");
+    if (!is_allowed(thread, req, source))
         return;
-    }
     /* Before the signature: under overload most of the work would be for what is refused anyway. */
     if (thread->http->hooks.look(thread->http->hooks.context, source) == ADMISSION_OLD) {
         refuse_admission(thread, req, source, ADMISSION_OLD);
         return;
     }
-    struct oh_request request = {
-        .method = slice_of_iovec(req->input.method),
-        .url = request_url(config, req),
-        .headers = headers,
-        .header_count = collect_headers(req, headers, &header_bytes),
-        .body = slice_of_iovec(req->entity),
-    };
+    struct oh_request request = read_request(config, req, headers, &header_bytes);
     size_t first_bytes = request.body.len + header_bytes + ARENA_EXTRA;
     /* An event takes two bytes of an array at least. */
     size_t events_max = request.body.len / 2 + 1;
@@ -406,6 +446,12 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         events_max = config->queue.events;
     struct oh_arena *arena =
         oh_arena_new(first_bytes, first_bytes * BODY_FACTOR + events_max * EVENT_BYTES);
+    bool is_asked = arena && source->is_asked && is_handshake(source, &request, arena, &answer);
+    if (is_asked && !answer.verify_first) {
+        finish_handshake(thread, req, source, &answer);
+        oh_arena_free(arena);
+        return;
+    }
     struct oh_verify_result result = {.because = "out of memory"};
     enum oh_verdict verdict = OH_SIGNATURE_WRONG;
     if (arena)
@@ -414,6 +460,11 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     if (verdict != OH_ACCEPTED) {
         oh_arena_free(arena);
         refuse(thread, req, source, reasons[verdict], result.because);
+        return;
+    }
+    if (is_asked) {
+        finish_handshake(thread, req, source, &answer);
+        oh_arena_free(arena);
         return;
     }
     if (!take_token(&thread->http->buckets[source->number], source)) {
@@ -426,7 +477,38 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     take_delivery(thread, req, source, &request, arena);
 }
 
+/* GET, HEAD or OPTIONS: the provider asks before it sends. */
+static void on_question(struct http_thread *thread, h2o_req_t *req,
+                        const struct config_source *source)
+{
+    struct oh_header headers[HEADERS_MAX];
+    struct oh_handshake_answer answer;
+    size_t header_bytes = 0;
+    if (!is_allowed(thread, req, source))
+        return;
+    struct oh_request request = read_request(thread->http->config, req, headers, &header_bytes);
+    struct oh_arena *arena = oh_arena_new(ARENA_EXTRA, BODY_FACTOR * ARENA_EXTRA + header_bytes);
+    if (arena && is_handshake(source, &request, arena, &answer)) {
+        finish_handshake(thread, req, source, &answer);
+    } else {
+        count_answer(thread, source, 400);
+        answer_problem(req, 400, "this is not how the provider asks");
+    }
+    oh_arena_free(arena);
+}
+
 /* ---- routes ---------------------------------------------------------------------------------- */
+
+static const char *allowed_methods(const struct config_source *source)
+{
+    static const struct {
+        const char *method, *allow;
+    } asked[] = {{"GET", "POST, GET"}, {"HEAD", "POST, HEAD"}, {"OPTIONS", "POST, OPTIONS"}};
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+        if (oh_handshake_takes(source->provider, slice_of_text(asked[i].method)))
+            return asked[i].allow;
+    return "POST";
+}
 
 static void on_in(struct http_thread *thread, h2o_req_t *req, struct oh_slice rest)
 {
@@ -435,12 +517,14 @@ static void on_in(struct http_thread *thread, h2o_req_t *req, struct oh_slice re
         answer_problem(req, 404, "no such source");
         return;
     }
-    if (!h2o_memis(req->method.base, req->method.len, H2O_STRLIT("POST"))) {
+    if (h2o_memis(req->method.base, req->method.len, H2O_STRLIT("POST"))) {
+        on_delivery(thread, req, source);
+    } else if (oh_handshake_takes(source->provider, slice_of_iovec(req->method))) {
+        on_question(thread, req, source);
+    } else {
         count_answer(thread, source, 405);
-        answer_method_not_allowed(req, "POST");
-        return;
+        answer_method_not_allowed(req, allowed_methods(source));
     }
-    on_delivery(thread, req, source);
 }
 
 static bool is_get(const h2o_req_t *req)

@@ -5,6 +5,7 @@
 
 #include "base/list.h"
 #include "http/http.h"
+#include "oncehook/handshake.h"
 
 #include <h2o.h>
 #include <pthread.h>
@@ -124,8 +125,10 @@ void answer_method_not_allowed(h2o_req_t *req, const char *allow);
 void answer_text(h2o_req_t *req, int status, const char *text);
 /* The numbers of a decided delivery; returns the status. */
 int answer_delivery(h2o_req_t *req, const struct delivery *delivery);
-/* A delivery that was verified and is empty by design. */
-void answer_nothing(h2o_req_t *req);
+/* A delivery that was verified and is empty by design; returns the status. */
+int answer_nothing(h2o_req_t *req, const struct config_source *source);
+/* What the provider wants to hear; its body and values are copied. */
+void answer_handshake(h2o_req_t *req, const struct oh_handshake_answer *answer);
 
 /* A server's TLS context (http/tls.c); NULL with *err filled. */
 SSL_CTX *tls_new_context(const char *certificate, const char *key, struct oh_error *err);

@@ -371,3 +371,12 @@ bool oh_handshake(const char *provider, const struct oh_request *request,
     }
     return false;
 }
+
+bool oh_handshake_takes(const char *provider, struct oh_slice method)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (strcmp(rows[i].provider, provider) == 0 &&
+            slice_equals(method, slice_of_text(rows[i].method)))
+            return true;
+    return false;
+}
