@@ -58,7 +58,7 @@ BAD = {
     "OncehookDeadRows": ({"oncehook_dead_row_share": "0.4x9 0.6x300"}, 72, 60),
     "OncehookSlowStatements": ({"oncehook_slow_statements_total": "0+2x400"}, 10, 2),
     "OncehookDeadlocks": ({"oncehook_deadlocks_total": "0x9 1x300"}, 11, 9),
-    "OncehookSignaturesWrong": ({'oncehook_rejects_total{source="a",reason="signature_wrong"}': "0+10x400"}, 20, 10),
+    "OncehookSignaturesWrong": ({'oncehook_rejects_total{source="a",reason="signature_wrong"}': "0+10x400"}, 27, 15),
     "OncehookDeliveriesStale": ({'oncehook_rejects_total{source="a",reason="stale"}': "0+2x400"}, 10, 2),
     "OncehookQuarantine": ({"oncehook_quarantine_oldest_seconds": "86000+60x400"}, 10, 5),
 }
