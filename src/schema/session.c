@@ -11,6 +11,9 @@
 
 enum { LOCK_WAIT_S = 60, LOCK_RETRY_MS = 100 };
 
+/* Who is killed is noticed by the server, which gives its locks back. */
+static const char at_first[] = "SET client_connection_check_interval = '2s'";
+
 static void drop_notice(void *context, const PGresult *notice)
 {
     (void)context;
@@ -31,12 +34,13 @@ void session_say(const struct session *session, const char *format, ...)
 }
 
 /* The server's words on one line, and its hint: the one of a missing role says what to run. */
-static enum oh_status fail_query(struct session *session, const PGresult *result)
+enum oh_status session_fail(struct session *session, const PGresult *result)
 {
     const char *text = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     const char *hint = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_HINT) : NULL;
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 
+    snprintf(session->state, sizeof(session->state), "%s", state ? state : "");
     if (!text) {
         oh_fail(session->err, OH_SYSTEM, "database: %s", PQerrorMessage(session->connection));
         for (char *c = session->err->text; (c = strpbrk(c, "\n\t")) != NULL;)
@@ -57,7 +61,7 @@ enum oh_status session_query(struct session *session, const char *sql, int count
     enum oh_status status = OH_OK;
 
     if (got != PGRES_TUPLES_OK && got != PGRES_COMMAND_OK)
-        status = fail_query(session, result);
+        status = session_fail(session, result);
     if (rows)
         *rows = status == OH_OK ? result : NULL;
     if (!rows || status != OH_OK)
@@ -70,7 +74,7 @@ enum oh_status session_begin(struct session *session)
     char sql[512];
     /* pg_temp last: else a temporary table would come before the schema's own. */
     snprintf(sql, sizeof(sql),
-             "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = 0; "
+             "BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = 0; "
              "SET LOCAL search_path = %s, pg_temp",
              session->schema_quoted);
     return session_query(session, sql, 0, NULL, NULL);
@@ -86,20 +90,23 @@ void session_rollback(struct session *session)
     PQclear(PQexec(session->connection, "ROLLBACK"));
 }
 
-static enum oh_status connect_owner(struct session *session, const char *url)
+static enum oh_status connect_owner(struct session *session)
 {
     static const char *const names[] = {"fallback_application_name", "connect_timeout", "dbname",
                                         NULL};
-    const char *const values[] = {"oncehook migrate", "10", url, NULL};
+    const char *const values[] = {"oncehook migrate", "10", session->url, NULL};
 
     session->connection = PQconnectdbParams(names, values, 1);
     if (!session->connection)
         return oh_fail(session->err, OH_NO_MEMORY, "no memory");
     PQsetNoticeReceiver(session->connection, drop_notice, NULL);
     if (PQstatus(session->connection) != CONNECTION_OK)
-        return fail_query(session, NULL);
+        return session_fail(session, NULL);
     session->schema_quoted =
         PQescapeIdentifier(session->connection, session->schema, strlen(session->schema));
+    enum oh_status status = session_query(session, at_first, 0, NULL, NULL);
+    if (status != OH_OK)
+        return status;
     if (!session->schema_quoted || strlen(session->schema) > 63)
         return oh_fail(session->err, OH_INVALID, "not a schema's name: %.100s", session->schema);
     return OH_OK;
@@ -191,6 +198,54 @@ static enum oh_status read_applied(struct session *session)
     return status;
 }
 
+static enum oh_status read_unfinished(struct session *session)
+{
+    struct unfinished *u = &session->unfinished;
+    PGresult *rows;
+    char sql[320];
+    snprintf(sql, sizeof(sql), "SELECT to_regclass('%s.schema_migration_steps') IS NOT NULL",
+             session->schema_quoted);
+    enum oh_status status = session_query(session, sql, 0, NULL, &rows);
+    if (status != OH_OK)
+        return status;
+    bool is_there = PQgetvalue(rows, 0, 0)[0] == 't';
+    PQclear(rows);
+    if (!is_there)
+        return OH_OK;
+    snprintf(sql, sizeof(sql),
+             "SELECT version, is_down, checksum, count(done_at), count(*) > count(done_at) "
+             "FROM %s.schema_migration_steps GROUP BY 1, 2, 3",
+             session->schema_quoted);
+    status = session_query(session, sql, 0, NULL, &rows);
+    if (status == OH_OK && PQntuples(rows) > 0) {
+        u->version = (int)strtol(PQgetvalue(rows, 0, 0), NULL, 10);
+        u->is_down = PQgetvalue(rows, 0, 1)[0] == 't';
+        snprintf(u->checksum, sizeof(u->checksum), "%s", PQgetvalue(rows, 0, 2));
+        u->done = (int)strtol(PQgetvalue(rows, 0, 3), NULL, 10);
+        u->is_begun = PQgetvalue(rows, 0, 4)[0] == 't';
+    }
+    PQclear(rows);
+    return status;
+}
+
+static enum oh_status check_unfinished(const struct session *session)
+{
+    const struct unfinished *u = &session->unfinished;
+    if (u->version < 1)
+        return OH_OK;
+    if ((size_t)u->version > session->migrations.count)
+        return oh_fail(session->err, OH_INVALID,
+                       "migration %04d of a newer oncehook is half-way: the newer one must end it",
+                       u->version);
+    if (strcmp(u->checksum, session->migrations.items[u->version - 1].checksum) != 0)
+        return oh_fail(
+            session->err, OH_INVALID,
+            "migration %04d was changed while it was half-way (%d steps are done): end it "
+            "with the oncehook that began it",
+            u->version, u->done);
+    return OH_OK;
+}
+
 static enum oh_status check_applied(struct session *session)
 {
     for (size_t i = 0; i < session->applied_count; i++) {
@@ -222,24 +277,33 @@ const struct applied *session_find_applied(const struct session *session, int ve
 enum oh_status session_open(struct session *session, const char *url, const char *schema, bool lock,
                             const struct schema_report *report, struct oh_error *err)
 {
-    *session = (struct session){.schema = schema, .report = report, .err = err};
+    *session = (struct session){.url = url,
+                                .schema = schema,
+                                .report = report,
+                                .err = err,
+                                .is_tty = isatty(STDERR_FILENO) == 1};
     enum oh_status status = migrations_read(embedded_sql, &session->migrations, err);
     if (status == OH_OK)
-        status = connect_owner(session, url);
+        status = connect_owner(session);
     if (status == OH_OK && lock)
         status = take_lock(session);
     if (status == OH_OK)
         status = look_at_schema(session);
     if (status == OH_OK && session->ledger_exists)
         status = read_applied(session);
+    if (status == OH_OK && session->schema_exists)
+        status = read_unfinished(session);
     if (status == OH_OK)
         status = check_applied(session);
+    if (status == OH_OK)
+        status = check_unfinished(session);
     return status;
 }
 
 void session_close(struct session *session)
 {
     PQfreemem(session->schema_quoted);
+    PQfinish(session->watch);
     PQfinish(session->connection); /* gives the lock back */
     migrations_free(&session->migrations);
     free(session->applied);

@@ -18,14 +18,33 @@ struct applied {
     char when[32]; /* UTC, to the second */
 };
 
+/* A migration of several steps that was begun and not ended; version 0: there is none. */
+struct unfinished {
+    int version, done;      /* steps that are done */
+    bool is_down, is_begun; /* is_begun: step done + 1 was, and may have left something */
+    char checksum[65];
+};
+
+/* What a statement, or the tries of a step, waited for. */
+struct waits {
+    int tries;
+    int64_t waited_us;
+    char who[320]; /* pid, application_name, state; "" = nobody was seen */
+};
+
 struct session {
     PGconn *connection;
-    const char *schema;
+    PGconn *watch; /* looks at what `connection` waits for; NULL until it is needed */
+    const char *url, *schema;
     char *schema_quoted; /* as an SQL identifier */
     struct migrations migrations;
     struct applied *applied; /* ascending by version */
     size_t applied_count;
     bool schema_exists, ledger_exists; /* the schema; schema_migrations in it */
+    struct unfinished unfinished;
+    struct waits waits;
+    char state[6]; /* SQLSTATE of the last error, or "" */
+    bool is_tty;   /* progress is drawn on stderr */
     const struct schema_report *report;
     struct oh_error *err;
 };
@@ -41,6 +60,13 @@ void session_close(struct session *session);
  * nobody wants them) must be cleared. Errors: OH_SYSTEM with the server's words and its hint. */
 enum oh_status session_query(struct session *session, const char *sql, int count,
                              const char *const *values, PGresult **rows) OH_MUST_CHECK;
+
+/* Likewise for what may take long: `sql` is one or more statements. Meanwhile session->waits notes
+ * who blocks it, and a terminal sees how far an index is. *rows (or NULL): rows that the last
+ * statement touched. */
+enum oh_status session_run(struct session *session, const char *sql, long long *rows) OH_MUST_CHECK;
+/* As an error of libpq or of the server; result may be NULL. */
+enum oh_status session_fail(struct session *session, const PGresult *result);
 
 /* BEGIN, with the schema as search_path and a short lock_timeout; and its end. */
 enum oh_status session_begin(struct session *session) OH_MUST_CHECK;
