@@ -57,10 +57,10 @@ SELECT n, at, at - interval '2 seconds', (b.first::text::bigint + n / 10)::text:
                generate_series(1, s.events) n) e;
 SELECT setval('campaign_events_id_seq', current_setting('oncehook.events')::integer);
 
--- Contacts come in imports of 1,000, each of one moment.
+-- Contacts come in imports of 1,000, each of one moment; a few are typed in.
 INSERT INTO imported_contacts (email, first_name, company, company_domain, source, data, imported_at)
 SELECT 'somebody' || n || '@example.com', 'Somebody', 'Company', 'company' || n % (c.contacts / 10) || '.example',
-       (ARRAY['csv', 'hubspot', 'lemlist'])[1 + n / 1000 % 3], jsonb_build_object('note', repeat('text ', 60)),
+       CASE WHEN n % 500 = 0 THEN 'manual' ELSE (ARRAY['csv', 'hubspot', 'lemlist'])[1 + n / 1000 % 3] END, jsonb_build_object('note', repeat('text ', 60)),
        now() - (c.contacts - n) / 1000 * interval '1 minute'
   FROM (SELECT current_setting('oncehook.events')::integer / 10 AS contacts) c, generate_series(1, c.contacts) n;
 

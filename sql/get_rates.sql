@@ -14,8 +14,12 @@ counted AS (
     SELECT (e."timestamp" AT TIME ZONE $3::text)::date AS day, e.event_type, count(*) AS events
       FROM campaign_events e
      WHERE e.event_type = ANY ('{sent,delivered,opened,clicked,replied,bounced,unsubscribed,completed}')
-       AND e."timestamp" >= (SELECT a.first::timestamp AT TIME ZONE $3::text FROM asked a WHERE a.wrong IS NULL)
-       AND e."timestamp" < (SELECT (a.last + 1)::timestamp AT TIME ZONE $3::text FROM asked a WHERE a.wrong IS NULL)
+       AND (SELECT a.wrong FROM asked a) IS NULL
+       -- Of the parameters alone and not of `asked`, so that the planner knows how much it is.
+       AND e."timestamp" >= coalesce($1::date, coalesce($2::date, (now() AT TIME ZONE $3::text)::date) - 29)
+                            ::timestamp AT TIME ZONE $3::text
+       AND e."timestamp" < (coalesce($2::date, (now() AT TIME ZONE $3::text)::date) + 1)
+                           ::timestamp AT TIME ZONE $3::text
        AND ($4::uuid IS NULL OR e.instance_id = $4)
      GROUP BY 1, 2),
 days AS (

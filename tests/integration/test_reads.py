@@ -2,8 +2,11 @@
 for it."""
 
 import contextlib
+import importlib.machinery
+import importlib.util
 import os
 import re
+import sys
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support import process
+from support.capture import capture, connect, event
 from support.gateway import REPOSITORY, TOKEN
 
 
@@ -107,6 +111,13 @@ WRONG = [
     ("/v1/templates", "page", ["2"]),
     ("/v1/instances", "cursor", ["7"]),
     ("/v1/instances", "template_id", ["' OR 1=1"]),
+    ("/v1/contacts", "cursor", ["1-1", "x"]), ("/v1/contacts", "email", ["a@b"]),
+    ("/v1/events", "type", ["read", "SENT"]), ("/v1/events", "from", ["yesterday", "2026-02-30T00:00:00Z", "1700000000"]),
+    ("/v1/events", "cursor", ["1-1-1", "1-"]), ("/v1/events", "instance_id", ["1"]),
+    ("/v1/analytics/rates", "from", ["2026-02-30", "2026-01-01T00:00:00Z", "2000-01-01", "2999-01-01"]),
+    ("/v1/analytics/rates", "tz", ["Nowhere", "XYZ5", "a b", "'", "x" * 65]),
+    ("/v1/events/after/first", "wait", ["61", "-1", "x"]), ("/v1/events/after/first", "limit", ["1001"]),
+    ("/v1/events/after/first", "cursor", ["first"]),
     ("/v1/instances", "status", ["x" * 256, b"\xff", b"a\0b", ""]),
 ]
 
@@ -175,3 +186,173 @@ def test_a_slow_read_holds_up_no_probe_and_no_capture(start_gateway, database):
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
     assert any("under way" in answer.json["detail"] for answer in answers), "the queue has no bound"
     process.wait_until(lambda: gateway.admin("/v1/templates", token=TOKEN).status == 200, what="reading again")
+
+
+# ---- contacts: the report's cursor and a whole one -----------------------------------------------------
+
+
+def import_contacts(database, count, source="csv", seconds_ago=0):
+    """One import is one statement: its contacts share imported_at."""
+    database.sql("INSERT INTO imported_contacts (email, company_domain, source, imported_at)"
+                 " SELECT source || n || '@example.com', 'company' || n %% 3 || '.example', source, at"
+                 "   FROM (VALUES (%s, now() - %s * interval '1 second')) v(source, at), generate_series(1, %s) n",
+                 source, seconds_ago, count)
+
+
+def test_no_contact_of_an_import_is_skipped_where_the_reports_cursor_skips(gateway, database):
+    import_contacts(database, 25, "new")
+    import_contacts(database, 25, "old", seconds_ago=60)
+    found = [c["email"] for page in pages(gateway, "/v1/contacts", limit=10) for c in page]
+    everybody = {row[0] for row in database.sql("SELECT email FROM imported_contacts")}
+    assert len(found) == 50 and set(found) == everybody
+    # The report's solution, word for word: WHERE imported_at < cursor ORDER BY imported_at DESC LIMIT limit + 1.
+    seen, cursor = [], None
+    while True:
+        rows = database.sql("SELECT email, imported_at FROM imported_contacts WHERE %s::timestamptz IS NULL"
+                            " OR imported_at < %s ORDER BY imported_at DESC LIMIT 11", cursor, cursor)
+        seen += [email for email, _ in rows[:10]]
+        if len(rows) <= 10:
+            break
+        cursor = rows[9][1]
+    assert len(seen) == 20, "the report's cursor skips nothing here: then this test shows nothing"
+
+
+def test_contacts_are_found_by_source_and_domain_and_shift_nothing(gateway, database):
+    import_contacts(database, 9, "a")
+    import_contacts(database, 6, "b", seconds_ago=5)
+    assert len(get(gateway, "/v1/contacts", source="b")["data"]) == 6
+    assert {c["company_domain"] for c in get(gateway, "/v1/contacts", domain="company1.example")["data"]} == \
+        {"company1.example"}
+    page = get(gateway, "/v1/contacts", limit=10)
+    import_contacts(database, 3, "c", seconds_ago=-5)  # OFFSET 10 would now give three of them again
+    rest = get(gateway, "/v1/contacts", limit=10, cursor=page["next"])
+    assert rest["next"] is None and len(rest["data"]) == 5
+    assert not {c["email"] for c in page["data"]} & {c["email"] for c in rest["data"]}
+
+
+# ---- events --------------------------------------------------------------------------------------------
+
+
+def test_events_by_every_filter_are_what_sql_says(gateway, database, rng):
+    [(one, enrollments), (other, _)] = database.seed(instances=2, enrollments=2)
+    moments = ["2024-05-01T12:00:00Z", "2024-05-02T12:00:00Z", "2024-05-03T12:00:00Z"]
+    capture(database.gateway_url, *(
+        event(source=rng.choice("ab"), type=rng.choice(["sent", "opened", "bounced"]), at=rng.choice(moments),
+              **rng.choice([{"enrollment": rng.choice(enrollments)}, {"instance": other}, {}])) for _ in range(120)))
+
+    def expect(condition, *values):
+        return [row[0] for row in database.sql(f"SELECT id FROM campaign_events WHERE {condition}"
+                                               " ORDER BY \"timestamp\" DESC, id DESC", *values)]
+
+    for limit in (7, 1000):
+        for parameters, condition, values in (
+                ({}, "true", ()), ({"type": "opened"}, "event_type = 'opened'", ()), ({"source": "a"}, "source = 'a'", ()),
+                ({"enrollment_id": enrollments[0]}, "enrollment_id = %s", (enrollments[0],)),
+                ({"instance_id": one, "type": "sent"}, "instance_id = %s AND event_type = 'sent'", (one,)),
+                ({"from": moments[1]}, "\"timestamp\" >= %s", (moments[1],)),
+                ({"from": moments[1], "to": moments[2]}, "\"timestamp\" >= %s AND \"timestamp\" < %s", tuple(moments[1:]))):
+            found = [e["id"] for page in pages(gateway, "/v1/events", limit=limit, **parameters) for e in page]
+            assert found == expect(condition, *values), (limit, parameters)
+    [first] = get(gateway, "/v1/events", limit=1)["data"]
+    assert first["timestamp"] == "2024-05-03T12:00:00+00:00" and first["payload"] == {"k": 1}
+
+
+def test_a_page_of_events_has_a_bound_in_bytes(gateway, database):
+    capture(database.gateway_url, *(event(payload={"text": "x" * 1_500_000}) for _ in range(5)))
+    assert [len(page) for page in pages(gateway, "/v1/events", limit=1000)] == [2, 2, 1]
+
+
+# ---- rates ---------------------------------------------------------------------------------------------
+
+
+def test_rates_are_of_days_in_their_zone(gateway, database):
+    """The day on which clocks go forward in Berlin has 23 hours, and begins at 23:00 UTC the day before."""
+    [(instance, _)] = database.seed()
+    for moment, kinds in (("2024-03-30T22:59:59Z", "sent"), ("2024-03-30T23:00:00Z", "sent sent delivered opened"),
+                          ("2024-03-31T21:59:59Z", "delivered bounced other"), ("2024-03-31T22:00:00Z", "sent")):
+        capture(database.gateway_url, *(event(at=moment, type=kind) for kind in kinds.split()))
+    capture(database.gateway_url, event(at="2024-03-31T12:00:00Z", type="replied", instance=instance))
+    answer = get(gateway, "/v1/analytics/rates", **{"from": "2024-03-30", "to": "2024-04-01", "tz": "Europe/Berlin"})
+    days = {day["day"]: day for day in answer["data"]}
+    assert answer["tz"] == "Europe/Berlin" and list(days) == ["2024-03-30", "2024-03-31", "2024-04-01"]
+    berlin = days["2024-03-31"]
+    assert [berlin[n] for n in ("sent", "delivered", "opened", "replied", "bounced")] == [2, 2, 1, 1, 1]
+    assert (berlin["delivery_rate"], berlin["open_rate"], berlin["bounce_rate"]) == (1.0, 0.5, 0.5)
+    assert (days["2024-03-30"]["sent"], days["2024-04-01"]["sent"]) == (1, 1)
+    assert days["2024-04-01"]["open_rate"] is None
+    utc = {day["day"]: day for day in get(gateway, "/v1/analytics/rates",
+                                          **{"from": "2024-03-30", "to": "2024-04-01"})["data"]}
+    assert (utc["2024-03-30"]["sent"], utc["2024-03-31"]["sent"], utc["2024-04-01"]["sent"]) == (3, 1, 0)
+    [only] = get(gateway, "/v1/analytics/rates", instance_id=instance, **{"from": "2024-03-31", "to": "2024-03-31"})["data"]
+    assert (only["replied"], only["sent"]) == (1, 0)
+    assert len(get(gateway, "/v1/analytics/rates")["data"]) == 30
+
+
+# ---- plans ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def filled(cluster, migrated):
+    """50,000 events of 90 days; bench/reads does the same with a million. It takes seconds, so there is one
+    test for all that needs it."""
+    made = cluster.create_database(template=migrated)
+    sys.dont_write_bytecode = True
+    loader = importlib.machinery.SourceFileLoader("bench_reads", os.path.join(REPOSITORY, "bench/reads"))
+    bench = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_reads", loader))
+    loader.exec_module(bench)
+    with contextlib.closing(connect(made.owner_url)) as owner, contextlib.closing(connect(made.gateway_url)) as reader:
+        bench.fill(owner, 50_000)
+        yield made, bench, bench.Reader(reader)
+    made.drop()
+
+
+def test_plans(filled):
+    """Every route is served by its index, and a page far behind costs a page; the check can fail; and two
+    of the report's remedies do not do what they should."""
+    _, bench, reader = filled
+    wrong = {name: words for name, _, _, _, words in bench.check_plans(reader) if words}
+    assert not wrong, wrong
+    check_of_plans_can_fail(filled)
+    reports_index_on_source_is_not_used_by_its_list(filled)
+    reports_query_for_templates_loses_the_order_of_the_steps(filled)
+
+
+def check_of_plans_can_fail(filled):
+    made, bench, reader = filled
+    with contextlib.closing(connect(made.owner_url)) as owner:
+        owner.cursor().execute("ALTER INDEX idx_imported_contacts_company_domain RENAME TO hidden")
+        try:
+            wrong = {name for name, _, _, _, words in bench.check_plans(reader) if words}
+        finally:
+            owner.cursor().execute("ALTER INDEX hidden RENAME TO idx_imported_contacts_company_domain")
+    assert wrong == {"contacts of a domain"}
+
+
+def reports_index_on_source_is_not_used_by_its_list(filled):
+    """`ORDER BY imported_at DESC LIMIT 50` of a source that many contacts have: the index on the date is taken and
+    filtered. (source, imported_at, id) serves a rare source and its cursor too."""
+    made, _, _ = filled
+    with contextlib.closing(connect(made.owner_url)) as owner, owner.cursor() as cursor:
+        cursor.execute("BEGIN; DROP INDEX idx_imported_date, idx_imported_source;"
+                       "CREATE INDEX reports_source ON imported_contacts (source);"
+                       "CREATE INDEX reports_date ON imported_contacts (imported_at); ANALYZE imported_contacts")
+        cursor.execute("EXPLAIN SELECT * FROM imported_contacts WHERE source = 'csv' ORDER BY imported_at DESC LIMIT 50")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+        cursor.execute("ROLLBACK")
+    assert "reports_date" in plan and "reports_source" not in plan, plan
+
+
+def reports_query_for_templates_loses_the_order_of_the_steps(filled):
+    """Its second option aggregates DISTINCT objects: they come by their id, and emails times LinkedIn steps are built
+    before DISTINCT takes them away."""
+    made, _, _ = filled
+    text = """SELECT t.id, COALESCE(json_agg(DISTINCT jsonb_build_object('id', es.id, 'step_number', es.step_number))
+                FILTER (WHERE es.id IS NOT NULL), '[]'), count(*)
+              FROM campaign_templates t
+              LEFT JOIN email_sequences es ON es.template_id = t.id AND es.is_active = true
+              LEFT JOIN linkedin_sequences ls ON ls.template_id = t.id AND ls.is_active = true
+             GROUP BY t.id"""
+    rows = made.sql(text)
+    assert {row[2] for row in rows} == {15}
+    orders = [[step["step_number"] for step in row[1]] for row in rows]
+    assert any(order != sorted(order) for order in orders)
