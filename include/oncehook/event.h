@@ -75,7 +75,7 @@ struct oh_event {
     enum oh_channel channel;
     struct oh_slice provider_type; /* the provider's own word: UTF-8 without NUL, may be empty */
     int64_t occurred_at_us;    /* unix time in microseconds, already within the contract's window */
-    uint8_t enrollment_id[16]; /* valid if has_enrollment */
+    uint8_t enrollment_id[16]; /* valid if has_enrollment; or the id of a reference */
     uint8_t instance_id[16];   /* valid if has_instance */
     bool has_enrollment;
     bool has_instance;
@@ -90,16 +90,31 @@ struct oh_extraction {
     uint32_t count;          /* 0: verified and empty by design */
 };
 
-/* Where a source keeps the ids of enrollment and instance: JSON pointers (RFC 6901) into one event,
- * or "header:NAME". Immutable. */
+/* Where a source's events say whose they are: JSON pointers (RFC 6901) into one event, or
+ * "header:NAME". NULL = the recipe's own default, and with none there, no such id.
+ *
+ * A reference is the provider's own id of a message or lead, where it echoes no enrollment's id. An
+ * event that names no enrollment and has a reference gets as enrollment_id the id *of the
+ * reference*: a UUID of version 8, of which all other bits are the first of
+ * SHA-256(reference_scope, a zero byte, reference). PostgreSQL knows which enrollment that is, now
+ * or later (enrollment_references; docs/adr/0009-references.md). */
+struct oh_map {
+    const char *enrollment_id, *instance_id;
+    const char *reference;       /* several, one a line: their values joined by ":" */
+    const char *reference_scope; /* key_scope of the references; with `reference` not NULL */
+};
+
+#define OH_REFERENCE_BYTES_MAX 255 /* longer ones name nothing */
+#define OH_REFERENCE_PARTS_MAX 4
+
+/* An oh_map, compiled. Immutable. */
 struct oh_mapping;
 
-/* *out belongs to the caller: oh_mapping_free(); `recipe` must outlive it. NULL pointers: the
- * recipe's own default, and with none there, no such id. Thread: any; *out may then be shared.
- * Errors: OH_INVALID for a malformed pointer or too many different ones, OH_NO_MEMORY. */
-enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const char *enrollment_pointer,
-                              const char *instance_pointer, struct oh_mapping **out,
-                              struct oh_error *err) OH_MUST_CHECK;
+/* *out belongs to the caller: oh_mapping_free(); `recipe` must outlive it, *map is copied. Thread:
+ * any; *out may then be shared. Errors: OH_INVALID for a malformed pointer or too many (different)
+ * ones, OH_NO_MEMORY. */
+enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const struct oh_map *map,
+                              struct oh_mapping **out, struct oh_error *err) OH_MUST_CHECK;
 void oh_mapping_free(struct oh_mapping *mapping);
 
 /* Splits request->body into events. `mapping` was made for `recipe`. now_us: the moment of

@@ -41,6 +41,7 @@ struct config_source {
     struct oh_mapping *mapping;
     char *map_enrollment; /* as configured, for `send`; NULL = the recipe's default */
     char *map_instance;
+    char *map_reference; /* its pointers, one a line; NULL = none */
     char *scope_id;      /* key_scope of the id rung: "source:NAME", "provider:NAME", "name:NAME" */
     char *scope_other;   /* key_scope of the lower rungs: the source or the shared name */
     int64_t tolerance_s; /* into the past, as `serve` uses it; -1 = scheme without timestamp */

@@ -122,6 +122,7 @@ enum option_type {
     OPTION_NAME,        /* char *: [a-z0-9][a-z0-9._-]{0,62} */
     OPTION_URL,         /* char *, http(s), no slash at its end */
     OPTION_DATABASE,    /* char *, what libpq can connect to; may hold a password */
+    OPTION_POINTERS,    /* char *, one a line */
     OPTION_NETWORKS,    /* struct config_networks */
     OPTION_SECRETS,     /* of struct source_form */
     OPTION_SOURCES,     /* loader->forms */

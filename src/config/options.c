@@ -143,6 +143,10 @@ const struct option config_options[] = {
       "own."),
     S("sources[].map.instance_id", source.map_instance, STRING, NULL, 0, 1024, NULL,
       "The same for the instance's id."),
+    S("sources[].map.reference", source.map_reference, POINTERS, NULL, 0, 1024, NULL,
+      "The same for the provider's own id of what it tells about, where it echoes no enrollment's: "
+      "rows of `enrollment_references` say whose it is. Several are joined by `:`. See "
+      "[references](enrollments.md#references)."),
     S("sources[].verify_token", source.verify_token, STRING, NULL, 0, 1024, NULL,
       "The token that the provider's handshake must bring (Meta)."),
     S("sources[].public_key", source.public_key, STRING, NULL, 0, 1024, NULL,

@@ -157,10 +157,14 @@ static void build_mapping(struct loader *loader, struct source_form *form)
 {
     struct config_source *source = &form->source;
     struct oh_error err = {.line = 0};
-    enum oh_status status = oh_mapping_new(source->recipe, source->map_enrollment,
-                                           source->map_instance, &source->mapping, &err);
+    const struct oh_map map = {source->map_enrollment, source->map_instance, source->map_reference,
+                               source->scope_id};
+    if (!source->scope_id)
+        return; /* no memory, told already */
+    enum oh_status status = oh_mapping_new(source->recipe, &map, &source->mapping, &err);
     int line = option_line(form->lines, "sources[].map.enrollment_id",
                            line_of(form, "sources[].map.instance_id"));
+    line = option_line(form->lines, "sources[].map.reference", line);
     loader_failed(loader, status, line, "sources[].map: ", &err);
 }
 
@@ -240,8 +244,8 @@ static void build_source(struct loader *loader, struct source_form *form)
         return; /* told already */
     oh_recipe_describe(source->recipe, &info);
     build_keyring(loader, form, info.has_private_key);
-    build_mapping(loader, form);
     build_scopes(loader, form, &info);
+    build_mapping(loader, form);
     build_times(loader, form, &info);
     source->is_asked = oh_handshake_takes(source->provider, slice_of_text("POST"));
     source->answer_status = (int)info.answer_status;
@@ -261,6 +265,7 @@ void source_free(struct config_source *source)
     free(source->secrets);
     oh_mapping_free(source->mapping);
     free(source->map_enrollment);
+    free(source->map_reference);
     free(source->map_instance);
     free(source->scope_id);
     free(source->scope_other);

@@ -54,6 +54,7 @@ static const struct type {
     [OPTION_URL] = {"URL", NULL, NULL},
     [OPTION_DATABASE] = {"libpq URI", NULL, NULL},
     [OPTION_NETWORKS] = {"list of networks", NULL, NULL},
+    [OPTION_POINTERS] = {"string, or list of strings", NULL, NULL},
     [OPTION_SECRETS] = {"list of secrets", NULL, NULL},
     [OPTION_SOURCES] = {"list of sources", NULL, NULL},
     [OPTION_RECIPES] = {"list of recipes", NULL, NULL},

@@ -30,6 +30,36 @@ static void read_networks(struct loader *loader, const char *name, struct fy_nod
     }
 }
 
+/* One pointer, or a list of them; *lines gets one a line. */
+static void read_pointers(struct loader *loader, const struct option *option, struct fy_node *node,
+                          int line, char **lines)
+{
+    bool is_list = node && fy_node_is_sequence(node);
+    int count = is_list ? fy_node_sequence_item_count(node) : 1;
+    char joined[1024 + 1];
+    size_t len = 0;
+    for (int i = 0; i < count; i++) {
+        struct value value;
+        struct fy_node *item = is_list ? fy_node_sequence_get_by_index(node, i) : node;
+        if (!value_read(loader, option->name, item, line, &value))
+            return;
+        size_t more = strlen(value.text);
+        if (more == 0 || strchr(value.text, '\n') || len + more + 1 > (size_t)option->max) {
+            loader_mistake(loader, value.line, "%s: entry %d is empty, or all are too long",
+                           option->name, i + 1);
+            return;
+        }
+        if (i > 0)
+            joined[len++] = '\n';
+        memcpy(joined + len, value.text, more);
+        len += more;
+    }
+    if (count == 0)
+        loader_mistake(loader, line, "%s is empty", option->name);
+    else
+        *lines = loader_copy(loader, joined, len);
+}
+
 /* One entry of `secrets`: a text, or {file: PATH}. */
 static void read_one_secret(struct loader *loader, const char *name, struct fy_node *node,
                             struct secret *secret, struct secret_origin *origin)
@@ -128,7 +158,9 @@ static void read_option(struct loader *loader, const struct option *option, stru
                         int line, void *base)
 {
     void *into = (char *)base + option->offset;
-    if (option->type < OPTION_NETWORKS)
+    if (option->type == OPTION_POINTERS)
+        read_pointers(loader, option, node, line, into);
+    else if (option->type < OPTION_NETWORKS)
         read_scalar(loader, option, node, line, into);
     else if (!node || !fy_node_is_sequence(node))
         loader_mistake(loader, line, "%s must be a list", option->name);

@@ -98,6 +98,8 @@ static enum oh_status decide_event(const struct plan_event *of, int64_t now_us, 
     out->occurred_at_us = decide_time(of, now_us);
     out->has_enrollment = decide_uuid(of, m->has_enrollment, &m->enrollment, out->enrollment_id);
     out->has_instance = decide_uuid(of, m->has_instance, &m->instance, out->instance_id);
+    if (!out->has_enrollment && m->reference.count > 0)
+        out->has_enrollment = key_reference(of, sha256, out->enrollment_id);
     return key_decide(of, sha256, arena, out, err);
 }
 

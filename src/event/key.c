@@ -151,3 +151,42 @@ enum oh_status key_decide(const struct plan_event *of, EVP_MD_CTX *sha256, struc
                              sha256, arena, &out->key, err);
     return key_of_digest(SLICE_LITERAL("sha256:"), out->raw, sha256, arena, &out->key, err);
 }
+
+/* ---- references ------------------------------------------------------------------------------ */
+
+/* Joins the parts by ":"; false when one is missing or it is too long. Only the last may hold a ":"
+ * itself: so no two lists of parts have the same text. */
+static bool join_reference(const struct plan_event *of, char *text, size_t *len)
+{
+    const struct plan_values *parts = &of->mapping->reference;
+    *len = 0;
+    for (size_t i = 0; i < parts->count; i++) {
+        struct scan_value value = plan_read(of, &parts->items[i]);
+        struct oh_slice part = scan_value_text(&value);
+        bool is_last = i + 1 == parts->count;
+        if (!part.data || part.len == 0 || part.len + !is_last > OH_REFERENCE_BYTES_MAX - *len ||
+            (!is_last && memchr(part.data, ':', part.len)))
+            return false;
+        memcpy(text + *len, part.data, part.len);
+        *len += part.len;
+        if (!is_last)
+            text[(*len)++] = ':';
+    }
+    return true;
+}
+
+bool key_reference(const struct plan_event *of, EVP_MD_CTX *sha256, uint8_t id[16])
+{
+    unsigned char digest[SHA256_BYTES];
+    char text[OH_REFERENCE_BYTES_MAX];
+    const char *scope = of->mapping->reference_scope;
+    size_t len;
+    if (!join_reference(of, text, &len) || EVP_DigestInit_ex(sha256, EVP_sha256(), NULL) != 1 ||
+        EVP_DigestUpdate(sha256, scope, strlen(scope) + 1) != 1 ||
+        EVP_DigestUpdate(sha256, text, len) != 1 || EVP_DigestFinal_ex(sha256, digest, NULL) != 1)
+        return false;
+    memcpy(id, digest, 16);
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x80); /* version 8 */
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    return true;
+}

@@ -12,4 +12,8 @@
 enum oh_status key_decide(const struct plan_event *of, EVP_MD_CTX *sha256, struct oh_arena *arena,
                           struct oh_event *out, struct oh_error *err) OH_MUST_CHECK;
 
+/* The id of the reference that the event has (oncehook/event.h); false: it has none. `sha256`: as
+ * above; without memory there is none. */
+bool key_reference(const struct plan_event *of, EVP_MD_CTX *sha256, uint8_t id[16]) OH_MUST_CHECK;
+
 #endif

@@ -66,8 +66,13 @@ static enum oh_status compile_values(const struct compiler *c, const struct reci
     return OH_OK;
 }
 
-static enum oh_status compile_round(const struct compiler *c, const struct recipe_value *enrollment,
-                                    const struct recipe_value *instance)
+/* What an oh_map says, read; enrollment and instance NULL = nowhere. */
+struct owner {
+    const struct recipe_value *enrollment, *instance;
+    struct recipe_values reference;
+};
+
+static enum oh_status compile_round(const struct compiler *c, const struct owner *owner)
 {
     struct oh_mapping *m = c->mapping;
     const struct recipe_events *events = m->events;
@@ -86,22 +91,23 @@ static enum oh_status compile_round(const struct compiler *c, const struct recip
         status = compile_value(c, &events->inner, &m->inner_at);
     if (!status && events->has_present)
         status = compile_value(c, &events->present, &m->present);
-    if (!status && enrollment)
-        status = compile_value(c, enrollment, &m->enrollment);
-    if (!status && instance)
-        status = compile_value(c, instance, &m->instance);
+    if (!status && owner->enrollment)
+        status = compile_value(c, owner->enrollment, &m->enrollment);
+    if (!status && owner->instance)
+        status = compile_value(c, owner->instance, &m->instance);
+    if (!status)
+        status = compile_values(c, &owner->reference, &m->reference);
     return status;
 }
 
-static enum oh_status compile(struct oh_mapping *m, const struct recipe_value *enrollment,
-                              const struct recipe_value *instance, struct oh_error *err)
+static enum oh_status compile(struct oh_mapping *m, const struct owner *owner, struct oh_error *err)
 {
     const struct recipe_events *events = m->events;
     m->scan.has_split = events->has_split;
     if (events->has_split)
         m->scan.split = events->split;
-    m->has_enrollment = enrollment != NULL;
-    m->has_instance = instance != NULL;
+    m->has_enrollment = owner->enrollment != NULL;
+    m->has_instance = owner->instance != NULL;
     size_t types = events->type_count * sizeof(*m->types);
     size_t times = events->occurred_at_count * sizeof(*m->times);
     m->types = oh_arena_alloc(m->arena, types);
@@ -111,12 +117,12 @@ static enum oh_status compile(struct oh_mapping *m, const struct recipe_value *e
     memset(m->types, 0, types);
     memset(m->times, 0, times);
     struct compiler c = {m, RECIPE_FROM_EVENT, err};
-    enum oh_status status = compile_round(&c, enrollment, instance);
+    enum oh_status status = compile_round(&c, owner);
     if (status)
         return status;
     m->scan.event_want_count = m->scan.want_count;
     c.round = RECIPE_FROM_BODY;
-    return compile_round(&c, enrollment, instance);
+    return compile_round(&c, owner);
 }
 
 /* Where an id of `map:` stands: what the source says, else what the recipe says, else nowhere. */
@@ -132,10 +138,43 @@ static enum oh_status choose(const char *text, bool has_default,
     return recipe_value_parse(slice_of_text(text), false, arena, own, err);
 }
 
-enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const char *enrollment_pointer,
-                              const char *instance_pointer, struct oh_mapping **out,
-                              struct oh_error *err)
+static char *copy_text(struct oh_arena *arena, const char *text, size_t len)
 {
+    char *copy = oh_arena_alloc(arena, len + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    return copy;
+}
+
+/* The parts of a reference, one a line. */
+static enum oh_status read_reference(const char *lines, struct oh_arena *arena,
+                                     struct recipe_values *parts, struct oh_error *err)
+{
+    enum oh_status status = OH_OK;
+    struct recipe_value *items = oh_arena_alloc(arena, OH_REFERENCE_PARTS_MAX * sizeof(*items));
+    if (!items)
+        return no_memory(err);
+    *parts = (struct recipe_values){items, 0};
+    while (!status && lines) {
+        size_t len = strcspn(lines, "\n");
+        char *copy = copy_text(arena, lines, len);
+        if (parts->count == OH_REFERENCE_PARTS_MAX)
+            return oh_fail(err, OH_INVALID, "a reference of more than %d parts",
+                           OH_REFERENCE_PARTS_MAX);
+        if (!copy)
+            return no_memory(err);
+        status = recipe_value_parse(slice_of(copy, len), false, arena, &items[parts->count++], err);
+        lines = lines[len] ? lines + len + 1 : NULL;
+    }
+    return status;
+}
+
+enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const struct oh_map *map,
+                              struct oh_mapping **out, struct oh_error *err)
+{
+    static const struct oh_map defaults;
     *out = NULL;
     struct oh_arena *arena = oh_arena_new(PLAN_BYTES, PLAN_BYTES_MAX);
     struct oh_mapping *m = arena ? oh_arena_alloc(arena, sizeof(*m)) : NULL;
@@ -146,14 +185,21 @@ enum oh_status oh_mapping_new(const struct oh_recipe *recipe, const char *enroll
     const struct recipe_events *events = &recipe->events;
     *m = (struct oh_mapping){.arena = arena, .events = events};
     struct recipe_value own[2];
-    const struct recipe_value *enrollment, *instance;
-    enum oh_status status = choose(enrollment_pointer, events->has_map_enrollment,
-                                   &events->map_enrollment, arena, &own[0], &enrollment, err);
+    struct owner owner = {.reference = {NULL, 0}};
+    map = map ? map : &defaults;
+    m->reference_scope =
+        map->reference ? copy_text(arena, map->reference_scope, strlen(map->reference_scope)) : "";
+    enum oh_status status = m->reference_scope ? OH_OK : no_memory(err);
     if (!status)
-        status = choose(instance_pointer, events->has_map_instance, &events->map_instance, arena,
-                        &own[1], &instance, err);
+        status = choose(map->enrollment_id, events->has_map_enrollment, &events->map_enrollment,
+                        arena, &own[0], &owner.enrollment, err);
     if (!status)
-        status = compile(m, enrollment, instance, err);
+        status = choose(map->instance_id, events->has_map_instance, &events->map_instance, arena,
+                        &own[1], &owner.instance, err);
+    if (!status && map->reference)
+        status = read_reference(map->reference, arena, &owner.reference, err);
+    if (!status)
+        status = compile(m, &owner, err);
     if (status) {
         oh_arena_free(arena);
         return status;

@@ -28,6 +28,8 @@ struct oh_mapping {
     const struct recipe_events *events;
     struct scan_plan scan, inner; /* inner: all its wants are in_body */
     struct plan_values id, composite, composite_optional;
+    struct plan_values reference; /* count 0 = none */
+    const char *reference_scope;
     struct plan_values *types; /* events->type_count */
     struct plan_time *times;   /* events->occurred_at_count */
     bool has_enrollment, has_instance;

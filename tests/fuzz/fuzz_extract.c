@@ -55,7 +55,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
             status = oh_catalog_add(catalogs[i], "fuzz.yaml", recipes[i], strlen(recipes[i]), &err);
         demand(!status, err.text);
         loaded[i] = oh_catalog_find(catalogs[i], "fuzz", NULL);
-        demand(!oh_mapping_new(loaded[i], NULL, NULL, &mappings[i], &err), err.text);
+        demand(!oh_mapping_new(loaded[i], NULL, &mappings[i], &err), err.text);
     }
     return 0;
 }

@@ -121,7 +121,7 @@ static void use(const char *provider)
     struct oh_error err;
     recipe = oh_catalog_find(catalog, provider, NULL);
     assert_non_null(recipe);
-    if (oh_mapping_new(recipe, NULL, NULL, &mapping, &err) != OH_OK)
+    if (oh_mapping_new(recipe, NULL, &mapping, &err) != OH_OK)
         fail_msg("%s: %s", provider, err.text);
 }
 

@@ -5,6 +5,8 @@
 
 #include "base/encode.h"
 
+#include <openssl/sha.h>
+
 /* ---- names -------------------------------------------------------------------------------------
  */
 
@@ -207,7 +209,10 @@ static void mapping_of_the_source_stands_before_the_recipes(void **state)
     struct oh_error err;
     use_recipe("{map: {enrollment_id: /e, instance_id: /i}}");
     oh_mapping_free(mapping);
-    assert_int_equal(oh_mapping_new(recipe, "/x/y", "header:x-instance", &mapping, &err), OH_OK);
+    assert_int_equal(oh_mapping_new(recipe,
+                                    &(struct oh_map){"/x/y", "header:x-instance", NULL, NULL},
+                                    &mapping, &err),
+                     OH_OK);
     struct oh_event e = extract_one("x-instance: " UUID_B "\n",
                                     "{\"e\":\"" UUID_B "\",\"x\":{\"y\":\"" UUID_A "\"}}");
     uint8_t uuid[16];
@@ -219,12 +224,88 @@ static void mapping_of_the_source_stands_before_the_recipes(void **state)
     for (size_t i = 0; i < LENGTH(malformed); i++) {
         struct oh_mapping *none = mapping;
         err.text[0] = '\0';
-        assert_int_equal(oh_mapping_new(recipe, malformed[i], NULL, &none, &err), OH_INVALID);
+        assert_int_equal(
+            oh_mapping_new(recipe, &(struct oh_map){.enrollment_id = malformed[i]}, &none, &err),
+            OH_INVALID);
         assert_null(none);
         assert_int_not_equal(err.text[0], '\0');
-        assert_int_equal(oh_mapping_new(recipe, NULL, malformed[i], &none, &err), OH_INVALID);
+        assert_int_equal(
+            oh_mapping_new(recipe, &(struct oh_map){.instance_id = malformed[i]}, &none, &err),
+            OH_INVALID);
+        assert_int_equal(
+            oh_mapping_new(recipe,
+                           &(struct oh_map){.reference = malformed[i], .reference_scope = "s"},
+                           &none, &err),
+            OH_INVALID);
     }
     oh_mapping_free(NULL);
+}
+
+/* The id of a reference as anybody can compute it: SHA-256, the version, the variant. */
+static void expect_reference(const char *body, const char *text)
+{
+    static const char scope[] = "source:s";
+    uint8_t hashed[sizeof(scope) + 256], wanted[32];
+    memcpy(hashed, scope, sizeof(scope)); /* with its NUL */
+    memcpy(hashed + sizeof(scope), text, strlen(text));
+    assert_non_null(SHA256(hashed, sizeof(scope) + strlen(text), wanted));
+    wanted[6] = (uint8_t)((wanted[6] & 0x0f) | 0x80);
+    wanted[8] = (uint8_t)((wanted[8] & 0x3f) | 0x80);
+    struct oh_event e = extract_one("", body);
+    assert_true(e.has_enrollment);
+    assert_memory_equal(e.enrollment_id, wanted, 16);
+}
+
+static void map_to(const char *enrollment, const char *reference)
+{
+    struct oh_error err;
+    const struct oh_map map = {enrollment, NULL, reference, "source:s"};
+    use_recipe("{}");
+    oh_mapping_free(mapping);
+    assert_int_equal(oh_mapping_new(recipe, &map, &mapping, &err), OH_OK);
+}
+
+static void a_reference_stands_for_the_enrollment_that_is_not_named(void **state)
+{
+    (void)state;
+    map_to("/e", "/sid");
+    expect_reference("{\"sid\":\"SM1\"}", "SM1");
+    expect_reference("{\"sid\":12345678901234567890,\"e\":\"no uuid\"}", "12345678901234567890");
+    struct oh_event e = extract_one("", "{\"sid\":\"SM1\",\"e\":\"" UUID_A "\"}");
+    uint8_t uuid[16];
+    assert_true(e.has_enrollment && uuid_parse(SLICE_LITERAL(UUID_A), uuid));
+    assert_memory_equal(e.enrollment_id, uuid, 16);
+    static const char *const without[] = {"{}",
+                                          "{\"sid\":\"\"}",
+                                          "{\"sid\":null}",
+                                          "{\"sid\":[1]}",
+                                          "{\"sid\":true}",
+                                          "{\"sid\":\"a\\u0000b\"}"};
+    for (size_t i = 0; i < LENGTH(without); i++)
+        assert_false(extract_one("", without[i]).has_enrollment);
+    char longest[256];
+    memset(longest, 'x', 255);
+    longest[255] = '\0';
+    expect_reference(format("{\"sid\":\"%s\"}", longest), longest);
+    assert_false(extract_one("", format("{\"sid\":\"%sx\"}", longest)).has_enrollment);
+}
+
+static void a_reference_of_parts_is_never_that_of_others(void **state)
+{
+    (void)state;
+    map_to(NULL, "/lead\n/campaign");
+    expect_reference("{\"lead\":\"a\",\"campaign\":\"b\"}", "a:b");
+    expect_reference("{\"lead\":\"a\",\"campaign\":\"b:c\"}", "a:b:c");
+    static const char *const without[] = {"{\"lead\":\"a:b\",\"campaign\":\"c\"}",
+                                          "{\"lead\":\"a\"}", "{\"campaign\":\"a\"}",
+                                          "{\"lead\":\"a\",\"campaign\":\"\"}"};
+    for (size_t i = 0; i < LENGTH(without); i++)
+        assert_false(extract_one("", without[i]).has_enrollment);
+    const struct oh_map five = {NULL, NULL, "/a\n/b\n/c\n/d\n/e", "source:s"};
+    struct oh_mapping *none = mapping;
+    struct oh_error err;
+    assert_int_equal(oh_mapping_new(recipe, &five, &none, &err), OH_INVALID);
+    assert_null(none);
 }
 
 static void mapping_refuses_more_pointers_than_a_scan_follows(void **state)
@@ -244,13 +325,16 @@ static void mapping_refuses_more_pointers_than_a_scan_follows(void **state)
     assert_int_equal(extract_one("", "{\"p47\":\"last\"}").provider_type.len, strlen("last"));
     struct oh_mapping *one_more = mapping;
     struct oh_error err = {.line = 0};
-    assert_int_equal(oh_mapping_new(recipe, "/q", NULL, &one_more, &err), OH_INVALID);
+    assert_int_equal(
+        oh_mapping_new(recipe, &(struct oh_map){.enrollment_id = "/q"}, &one_more, &err),
+        OH_INVALID);
     assert_null(one_more);
     assert_non_null(strstr(err.text, "48"));
     oh_mapping_free(mapping);
     mapping = NULL;
     /* One that is there already costs nothing. */
-    assert_int_equal(oh_mapping_new(recipe, "/p0", NULL, &mapping, &err), OH_OK);
+    assert_int_equal(
+        oh_mapping_new(recipe, &(struct oh_map){.enrollment_id = "/p0"}, &mapping, &err), OH_OK);
 }
 
 /* ---- payload -----------------------------------------------------------------------------------
@@ -465,6 +549,8 @@ int main(void)
         EVENT_TEST(time_is_the_first_readable_within_the_window),
         EVENT_TEST(owner_that_is_no_uuid_names_nothing),
         EVENT_TEST(mapping_of_the_source_stands_before_the_recipes),
+        EVENT_TEST(a_reference_stands_for_the_enrollment_that_is_not_named),
+        EVENT_TEST(a_reference_of_parts_is_never_that_of_others),
         EVENT_TEST(mapping_refuses_more_pointers_than_a_scan_follows),
         EVENT_TEST(payload_is_the_exact_bytes_that_jsonb_can_hold),
         EVENT_TEST(form_gives_the_json_of_its_field),

@@ -84,7 +84,7 @@ static struct oh_extraction extract(struct trial *t)
     struct oh_extraction out;
     struct oh_error err;
     t->request.headers = t->headers;
-    assert_int_equal(oh_mapping_new(t->recipe, NULL, NULL, &mapping, &err), OH_OK);
+    assert_int_equal(oh_mapping_new(t->recipe, NULL, &mapping, &err), OH_OK);
     if (oh_extract(t->recipe, mapping, &t->request, NOW_MS * 1000, 100, arena, &out, &err))
         fail_msg("%s", err.text);
     oh_mapping_free(mapping);
