@@ -104,8 +104,9 @@ struct oh_map {
     const char *reference_scope; /* key_scope of the references; with `reference` not NULL */
 };
 
-#define OH_REFERENCE_BYTES_MAX 255 /* longer ones name nothing */
-#define OH_REFERENCE_PARTS_MAX 4
+#define OH_REFERENCE_BYTES_MAX    255 /* longer ones name nothing */
+#define OH_REFERENCE_PARTS_MAX    4
+#define OH_REFERENCE_UUID_VERSION 8
 
 /* An oh_map, compiled. Immutable. */
 struct oh_mapping;

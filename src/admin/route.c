@@ -81,6 +81,11 @@ const struct route route_table[] = {
       {"to", ROUTE_DATE, NULL, 0, NULL},
       {"tz", ROUTE_ZONE, "UTC", 0, NULL},
       {"instance_id", ROUTE_UUID, NULL, 0, NULL}}},
+    {"POST",
+     "/v1/enrollments/{enrollment_id}/references",
+     "post_references.sql",
+     ROUTE_WRITES,
+     {{"enrollment_id", ROUTE_UUID, NULL, 0, NULL}, {"body", ROUTE_BODY, NULL, 0, NULL}}},
     {0},
 };
 

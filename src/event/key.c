@@ -186,7 +186,7 @@ bool key_reference(const struct plan_event *of, EVP_MD_CTX *sha256, uint8_t id[1
         EVP_DigestUpdate(sha256, text, len) != 1 || EVP_DigestFinal_ex(sha256, digest, NULL) != 1)
         return false;
     memcpy(id, digest, 16);
-    id[6] = (uint8_t)((id[6] & 0x0f) | 0x80); /* version 8 */
+    id[6] = (uint8_t)((id[6] & 0x0f) | OH_REFERENCE_UUID_VERSION << 4);
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
     return true;
 }

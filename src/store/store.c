@@ -37,8 +37,18 @@ static const Oid element_types[PARAM_COUNT] = {
     [P_PAYLOAD] = OID_JSONB,      [P_BYTES] = OID_BYTEA,
 };
 
-static const char capture_sql[] =
-    "/* capture_v1 */ SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)";
+/* How a batch is captured; `name` is the prepared statement's. */
+enum { CAPTURE_PLAIN, CAPTURE_REFERENCES, CAPTURE_COUNT };
+static const struct {
+    const char *name, *sql;
+} captures[CAPTURE_COUNT] = {
+    [CAPTURE_PLAIN] =
+        {"capture",
+         "/* capture_v1 */ SELECT capture_v1($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"},
+    [CAPTURE_REFERENCES] =
+        {"capture references",
+         "/* capture_v2 */ SELECT capture_v2($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"},
+};
 
 /* A client waits this much longer than the server's own timeout before it gives a statement up. */
 enum { NETWORK_GRACE_MS = 2000, STATEMENT_STEPS = 8, STOP_POLL_MS = 100 };
@@ -324,9 +334,11 @@ static bool limit_statement(struct store *store, int64_t deadline_mono_us, int64
     return true;
 }
 
-bool store_prepare(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+static bool prepare_one(struct store *store, int number, int64_t deadline_mono_us,
+                        struct store_error *error)
 {
-    if (!PQsendPrepare(store->connection, "capture", capture_sql, PARAM_COUNT, param_types)) {
+    if (!PQsendPrepare(store->connection, captures[number].name, captures[number].sql, PARAM_COUNT,
+                       param_types)) {
         store_set_error(error, "", PQerrorMessage(store->connection));
         return false;
     }
@@ -344,6 +356,14 @@ bool store_prepare(struct store *store, int64_t deadline_mono_us, struct store_e
         PQclear(result);
     }
     return good && !timed_out;
+}
+
+bool store_prepare(struct store *store, int64_t deadline_mono_us, struct store_error *error)
+{
+    for (int number = 0; number < CAPTURE_COUNT; number++)
+        if (!prepare_one(store, number, deadline_mono_us, error))
+            return false;
+    return true;
 }
 
 /* ---- capture --------------------------------------------------------------------------------- */
@@ -390,6 +410,12 @@ static void add_event(struct param_array *params, const struct delivery_event *i
     }
 }
 
+/* The id of a reference, or one of the user's own that looks like it: that costs a look only. */
+static bool may_name_reference(const struct oh_event *event)
+{
+    return event->has_enrollment && event->enrollment_id[6] >> 4 == OH_REFERENCE_UUID_VERSION;
+}
+
 static enum delivery_outcome outcome_of_letter(char letter)
 {
     switch (letter) {
@@ -404,7 +430,7 @@ static enum delivery_outcome outcome_of_letter(char letter)
     }
 }
 
-/* capture_v1 answers with one letter an event. */
+/* Both answer with one letter an event. */
 static enum store_action read_outcomes(const PGresult *rows, size_t count,
                                        enum delivery_outcome *outcomes, struct store_error *error)
 {
@@ -416,7 +442,7 @@ static enum store_action read_outcomes(const PGresult *rows, size_t count,
     }
     if (good)
         return STORE_COMMITTED;
-    store_set_error(error, "F0000", "capture_v1 gave an answer that this gateway does not know");
+    store_set_error(error, "F0000", "the capture gave an answer that this gateway does not know");
     return STORE_OUR_FAULT;
 }
 
@@ -434,8 +460,12 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
     }
     for (int i = 0; i < PARAM_COUNT; i++)
         param_begin(&store->params[i], element_types[i], (uint32_t)count);
-    for (size_t i = 0; i < count; i++)
+    int number = CAPTURE_PLAIN;
+    for (size_t i = 0; i < count; i++) {
         add_event(store->params, events[i]);
+        if (may_name_reference(events[i]->event))
+            number = CAPTURE_REFERENCES;
+    }
     for (int i = 0; i < PARAM_COUNT; i++) {
         if (store->params[i].failed) {
             store_set_error(error, "53200", "out of memory in the gateway");
@@ -449,8 +479,8 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
         return STORE_RECONNECT;
     store->durability_warning = false;
     int64_t began_us = clock_mono_us();
-    if (!PQsendQueryPrepared(store->connection, "capture", PARAM_COUNT, values, lengths, formats,
-                             0)) {
+    if (!PQsendQueryPrepared(store->connection, captures[number].name, PARAM_COUNT, values, lengths,
+                             formats, 0)) {
         store_set_error(error, "", PQerrorMessage(store->connection));
         store_disconnect(store);
         return STORE_RECONNECT;
@@ -458,7 +488,7 @@ enum store_action store_capture(struct store *store, struct delivery_event *cons
     PGresult *rows = NULL;
     enum store_action action =
         store_finish(store, statement_deadline(store, give_up_mono_us), &rows, error);
-    note_slow(store, capture_sql, began_us, action, error);
+    note_slow(store, captures[number].sql, began_us, action, error);
     if (action == STORE_COMMITTED)
         action = read_outcomes(rows, count, outcomes, error);
     PQclear(rows);

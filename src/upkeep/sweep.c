@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Orphans whose enrollment has appeared are bound and counted, once (sql/0006_upkeep_v1.up.sql). A
+/* Orphans whose enrollment has appeared are bound and counted, once (sql/0009_references.up.sql). A
  * look is remembered only when all that it found is bound: what fails is found again. */
 #include "upkeep/chores.h"
 
@@ -40,7 +40,7 @@ static enum store_action bind_all(struct store *store, const char *enrollments, 
         const char *const values[] = {some};
         PGresult *rows = NULL;
         enum store_action action =
-            store_query(store, "/* bind_v1 */ SELECT bind_v1($1::uuid[], 1000)", 1, values,
+            store_query(store, "/* bind_v2 */ SELECT bind_v2($1::uuid[], 1000)", 1, values,
                         INT64_MAX, &rows, error);
         if (action != STORE_COMMITTED)
             return action;
@@ -73,8 +73,8 @@ enum store_action sweep_run(struct sweep *sweep, struct store *store, struct met
     bool is_done = true;
     enum store_action action = store_query(
         store,
-        "/* unbound_v1 */ SELECT seen, after, more, enrollments, cardinality(enrollments) FROM "
-        "unbound_v1($1::pg_snapshot, $2::uuid, $3::integer, " LOOK_AT_MOST ")",
+        "/* unbound_v2 */ SELECT seen, after, more, enrollments, cardinality(enrollments) FROM "
+        "unbound_v2($1::pg_snapshot, $2::uuid, $3::integer, " LOOK_AT_MOST ")",
         3, values, INT64_MAX, &row, error);
     /* More is new than a look can hold, a bulk load: the fast walk comes by all of it. */
     bool is_flood = action == STORE_COMMITTED ? PQgetvalue(row, 0, MORE)[0] == 't'

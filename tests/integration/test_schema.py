@@ -12,7 +12,8 @@ from support.gateway import oncehook
 from support.postgres import GATEWAY, OWNER
 
 TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campaign_instances",
-          "campaign_enrollments", "campaign_events", "event_keys", "quarantined_deliveries", "schema_migrations",
+          "campaign_enrollments", "campaign_events", "event_keys", "enrollment_references",
+          "quarantined_deliveries", "schema_migrations",
           "workflow_states", "workflow_states_archive", "enrichment_cache",
           "imported_contacts"}
 
@@ -29,6 +30,7 @@ COLUMNS = {
     "campaign_events": "id source provider provider_event_id key_scope key_grade event_type provider_event_type "
                        "channel instance_id enrollment_id timestamp received_at delivery_id tx payload "
                        "payload_bytes",
+    "enrollment_references": "key_scope reference enrollment_id created_at id tx",
     "event_keys": "provider_event_id key_scope received_at",
     "quarantined_deliveries": "id source provider received_at reason method url headers body body_sha256 "
                               "attempts resolved_at",
@@ -43,6 +45,8 @@ COLUMNS = {
 # Columns that a row cannot be inserted without: keys, and the ids a row belongs to.
 DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template_id"),
             ("campaign_instances", "template_id"), ("campaign_enrollments", "instance_id"),
+            ("enrollment_references", "key_scope"), ("enrollment_references", "reference"),
+            ("enrollment_references", "enrollment_id"),
             ("event_keys", "provider_event_id"), ("event_keys", "key_scope"),
             ("quarantined_deliveries", "source"), ("quarantined_deliveries", "body_sha256"),
             ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key"),
@@ -277,6 +281,7 @@ def test_unreachable_database_is_2_and_shows_no_password():
 
 @pytest.mark.parametrize("statement", [
     "DELETE FROM campaign_events", "DELETE FROM event_keys", "DELETE FROM campaign_enrollments",
+    "DELETE FROM enrollment_references", "UPDATE enrollment_references SET created_at = now()",
     "DELETE FROM quarantined_deliveries", "TRUNCATE campaign_events", "TRUNCATE event_keys",
     "UPDATE event_keys SET received_at = now()", "UPDATE schema_migrations SET version = 9",
     "INSERT INTO schema_migrations VALUES (9, '', '')", "CREATE TABLE mine (a integer)",
