@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Orphans whose enrollment has appeared are bound and counted, once (sql/0009_references.up.sql). A
+/* Orphans whose enrollment has appeared are bound and counted, once (sql/0011_references.up.sql). A
  * look is remembered only when all that it found is bound: what fails is found again. */
 #include "upkeep/chores.h"
 
