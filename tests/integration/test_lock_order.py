@@ -154,7 +154,7 @@ def contend(database, rng, parts):
                  "SELECT e::uuid, i::uuid FROM unnest(%s, %s) u(e, i)",
                  [enrollment_id(n) for n in range(enrollments)],
                  [instance_id(0 if n < 5 else n % instances) for n in range(enrollments)])
-    users = [{"part": "enroll", "connections": 2}, {"part": "unenroll", "connections": 1},
+    users = [{"part": "enroll", "connections": 2}, {"part": "unenroll", "connections": 1}, {"part": "refer", "connections": 1},
              {"part": "update", "connections": 2}, {"part": "read", "connections": 1},
              {"part": "retention", "connections": 1}]
     children = [spawn([sys.executable, "-m", "support.contend", json.dumps({**job, "process": process, **part})],
@@ -177,7 +177,7 @@ def check(database, counts):
     assert total["40P01"] == 0 and deadlocks(database) == 0
     assert recompute(database) == []
     # It was a test at all: every outcome happened, and every part got through.
-    assert all(total[name] > 0 for name in ("c", "o", "d", "enrolled", "unenrolled", "months")), total
+    assert all(total[name] > 0 for name in ("c", "o", "d", "enrolled", "unenrolled", "referred", "months")), total
     assert all(one.get("transactions", 0) > 0 for one in counts), counts
     return total
 

@@ -34,8 +34,7 @@ def reference_id(reference, scope=SCOPE):
 def capture_2(url, *events):
     """capture_v2 as a gateway's role."""
     with contextlib.closing(connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT " + sql.CALL.replace("capture_v1", "capture_v2"), sql.arrays(events))
-        return cursor.fetchone()[0]
+        return sql.call(cursor, *events, function="capture_v2")
 
 
 def refer(database, enrollment, *references, scope=SCOPE):
@@ -220,8 +219,7 @@ def test_neither_sees_the_other_and_it_is_bound_once(start_gateway, database):
     (_, (enrollment,)), = database.seed()
     with contextlib.closing(psycopg2.connect(database.gateway_url)) as held, held.cursor() as cursor:
         held_event = event(enrollment=reference_id("SM1", "source:twilio"), type="opened")
-        cursor.execute("SELECT " + sql.CALL.replace("capture_v1", "capture_v2"), sql.arrays([held_event]))
-        assert cursor.fetchone() == ("o",)
+        assert sql.call(cursor, held_event, function="capture_v2") == "o"
         refer(database, enrollment, "SM1", scope="source:twilio")
         time.sleep(3)
         held.commit()

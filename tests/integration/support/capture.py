@@ -35,9 +35,9 @@ def arrays(events):
     return columns
 
 
-def call(cursor, *events, schema="public"):
+def call(cursor, *events, schema="public", function="capture_v1"):
     """Captures on a cursor, in its transaction; the letters."""
-    cursor.execute(f'SELECT "{schema}".{CALL}', arrays(events))
+    cursor.execute(f'SELECT "{schema}".{CALL.replace("capture_v1", function)}', arrays(events))
     return cursor.fetchone()[0]
 
 

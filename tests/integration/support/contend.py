@@ -34,6 +34,13 @@ def enrollment_id(number):
     return stable_uuid("enrollment", number)
 
 
+def reference_id(enrollment):
+    """Of the one reference that an enrollment has, its own id as text."""
+    digest = bytearray(hashlib.sha256(b"source:r\0" + enrollment.encode()).digest()[:16])
+    digest[6], digest[8] = digest[6] & 15 | 128, digest[8] & 63 | 128
+    return str(uuid.UUID(bytes=bytes(digest)))
+
+
 class Part:
     """One connection's work. self.n: what happened; SQLSTATE of every error among it."""
 
@@ -84,6 +91,8 @@ class Part:
         enrollment = enrollment_id(same.randrange(job["hot"] if hot else job["pool"]))
         kind = same.choice(["enrollment"] * 8 + ["instance", "nobody"])
         claimed = rng.choice([None, instance_id(rng.randrange(job["instances"])), stable_uuid("none", number)])
+        if same.random() < 0.2:
+            enrollment = reference_id(enrollment)
         return sql.event(id=f"evt_{number // 2}", scope=f"source:{'ab'[number % 2]}",
                          type=same.choice(sql.TYPES),
                          enrollment=enrollment if kind == "enrollment" else None,
@@ -94,7 +103,7 @@ class Part:
         events = [self.event() for _ in range(self.rng.choice([1, 2, 10, 60]))]
         if self.rng.random() < 0.8:  # opposite orders
             events.sort(key=lambda one: (one["enrollment"] or "", one["id"]), reverse=self.number % 2 == 0)
-        letters = sql.call(cursor, *events)
+        letters = sql.call(cursor, *events, function=self.rng.choice(["capture_v1", "capture_v2"]))
         assert len(letters) == len(events)
         if self.rng.random() < 0.05:
             body = b"body %d" % self.rng.randrange(5)
@@ -129,14 +138,14 @@ class Part:
 
     def sweep(self, cursor):
         """A gateway's sweep, as often as it can, in small bites."""
-        cursor.execute("SELECT seen::text, after::text, enrollments::text[] FROM unbound_v1(%s, %s, 200, 100)",
+        cursor.execute("SELECT seen::text, after::text, enrollments::text[] FROM unbound_v2(%s, %s, 200, 100)",
                        (self.seen, self.after))
         seen, after, found = cursor.fetchone()
         cursor.connection.commit()
         bound = 0
         if found:
             self.rng.shuffle(found)
-            cursor.execute("SELECT bind_v1(%s::uuid[], 50)", (found,))
+            cursor.execute("SELECT bind_v2(%s::uuid[], 50)", (found,))
             bound = cursor.fetchone()[0]
             cursor.connection.commit()
         if bound == 0:
@@ -147,8 +156,9 @@ class Part:
         """A repair of many counters in any order, and of what it did: in sum, nothing."""
         rng = self.rng
         rows = [("total_sent", instance_id(rng.randrange(self.job["instances"])), None) for _ in range(4)]
-        rows += [(rng.choice(["total_events", "last_event_at"]), enrollment_id(rng.randrange(self.job["pool"])), None)
-                 for _ in range(20)]
+        # Of those that are there from the start: one that appeared between the two calls would keep the second.
+        rows += [(rng.choice(["total_events", "last_event_at"]), enrollment_id(rng.randrange(self.job["enrollments"])),
+                  None) for _ in range(20)]
         cursor.execute("SELECT id::text, received_at FROM campaign_events ORDER BY received_at DESC LIMIT 5")
         rows += [("provider_event_id", *row) for row in cursor.fetchall()]
         rng.shuffle(rows)
@@ -178,6 +188,24 @@ class Part:
         cursor.connection.commit()
         del self.pending[:len(rows)]
         return {"enrolled": len(rows)}
+
+    def refer(self, cursor):
+        """References by plain SQL, as docs/lock-order.md has it, and by the routine."""
+        some = [enrollment_id(self.rng.randrange(self.job["pool"])) for _ in range(5)]
+        try:
+            if self.rng.random() < 0.5:
+                cursor.execute("INSERT INTO enrollment_references SELECT 'source:r', e.id::text, e.id FROM campaign_enrollments "
+                               "e WHERE e.id = ANY (%s::uuid[]) ORDER BY e.id::text COLLATE \"C\" ON CONFLICT DO NOTHING", (some,))
+                referred = cursor.rowcount
+            else:
+                cursor.execute("SELECT reference_v1(%s, ARRAY['source:r'], ARRAY[%s])", (some[0], some[0]))
+                referred = cursor.fetchone()[0]
+            cursor.connection.commit()
+        except (psycopg2.errors.ForeignKeyViolation, psycopg2.errors.NoDataFound):
+            cursor.connection.rollback()  # it is not there, or left meanwhile
+            referred = 0
+        time.sleep(self.rng.random() * 0.05)
+        return {"referred": referred}
 
     def unenroll(self, cursor):
         """DELETE as docs/lock-order.md has it: instances first, and only enrollments of those."""
