@@ -21,6 +21,7 @@ int cli_audit(int argc, char **argv);
 int cli_tail(int argc, char **argv);
 int cli_spool(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_forget(int argc, char **argv);
 
 /* One option of a command; a list ends with a row of zeros. */
 struct cli_option {

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"tail", cli_tail, "print events as they are captured"},
     {"spool", cli_spool, "what waits on this node's disk for PostgreSQL"},
     {"doctor", cli_doctor, "what needs a person: database, gateway, disks"},
+    {"forget", cli_forget, "make a person leave the database, and keep every count"},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
