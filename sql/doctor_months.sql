@@ -1,7 +1,7 @@
 -- `doctor` and oncehook_months_ahead: whole months after this one that events can be written to, without
 -- a gap; -1: not even this one. Every doctor_*.sql gives rows (value, subject, words), the worst first; a
 -- value that is null could not be had, and words say why. Reads only.
-WITH bounds AS (
+WITH bounds AS MATERIALIZED (
     SELECT coalesce(b[1], '-infinity')::timestamptz AS first, coalesce(b[2], 'infinity')::timestamptz AS next
       FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
                    $$FROM \((?:MINVALUE|'([^']*)')\) TO \((?:MAXVALUE|'([^']*)')\)$$) b

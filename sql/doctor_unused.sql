@@ -19,7 +19,7 @@ UNION ALL
 SELECT 'Infinity', NULL, 'no index is large' FROM since
  WHERE at < now() - interval '7 days' AND NOT EXISTS (SELECT FROM used u WHERE u.bytes >= 8388608)
 UNION ALL
-SELECT NULL, NULL, format('the statistics are only %s hours old; it takes 7 days',
+SELECT NULL, NULL, format('the statistics are %s h old; it takes 7 days',
                           (extract(epoch FROM now() - at) / 3600)::bigint)
   FROM since WHERE at >= now() - interval '7 days'
  ORDER BY 1, 2 LIMIT 5

@@ -18,6 +18,11 @@ enum { LOOK_MS = 2000, FETCH_S = 3, PAGE_MAX = 32 * 1024 * 1024 };
 
 /* ---- the gateway's metrics ------------------------------------------------------------------- */
 
+static size_t keep(char *bytes, size_t one, size_t count, void *out)
+{
+    return ftell(out) > PAGE_MAX ? 0 : fwrite(bytes, one, count, out);
+}
+
 /* The page, malloc'ed; NULL: doctor->no_metrics says why. */
 static char *fetch(struct doctor *doctor)
 {
@@ -33,7 +38,7 @@ static char *fetch(struct doctor *doctor)
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)FETCH_S);
         curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-        curl_easy_setopt(curl, CURLOPT_MAXFILESIZE, (long)PAGE_MAX);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep);
         curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
         result = curl_easy_perform(curl);
         fclose(out);
@@ -75,10 +80,9 @@ static double read_metric(const char *page, const char *name, const char *label)
         const char *at = line + len;
         if (strncmp(line, name, len) == 0 && (*at == '{' || *at == ' ') &&
             (!label || memmem(line, line_len, label, strlen(label)))) {
-            const char *value = line + line_len;
-            while (value[-1] != ' ')
-                value--;
-            sum = (isnan(sum) ? 0 : sum) + strtod(value, NULL);
+            const char *blank = memrchr(line, ' ', line_len);
+            if (blank)
+                sum = (isnan(sum) ? 0 : sum) + strtod(blank, NULL);
         }
         line += line_len + (line[line_len] != '\0');
     }
