@@ -1,4 +1,8 @@
-DROP INDEX idx_campaign_events_tx;
--- lint: allow drop-index-locks because no release came before it: there is no gateway to stop
-DROP INDEX idx_campaign_templates_created;
-DROP TABLE imported_contacts;
+-- step: transaction, of a partitioned table it cannot be dropped concurrently
+DROP INDEX IF EXISTS idx_campaign_events_tx;
+
+-- step: concurrently
+DROP INDEX CONCURRENTLY IF EXISTS idx_campaign_templates_created;
+
+-- step: transaction
+DROP TABLE IF EXISTS imported_contacts;

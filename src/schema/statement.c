@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a statement locks, from its parse tree. A test runs an example of each against PostgreSQL
- * and compares with pg_locks. */
+/* What a statement locks and how long it works under it, from its parse tree: the tables of the
+ * manual (Explicit Locking, ALTER TABLE) as far as migrations need them. */
 #include "schema/statement.h"
 
 #include <pg_query.h>

@@ -75,6 +75,13 @@ def test_every_exemption_of_the_migrations_is_needed_and_has_a_reason():
             assert re.fullmatch(r"-- lint: allow [\w-]+ because \w.{20,}", line), f"{path}: {line}"
 
 
+def test_rules_are_those_of_the_page():
+    with open(f"{REPOSITORY}/docs/migrations.md", encoding="utf-8") as file:
+        table = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \| (.*) \|$", file.read(), re.M)
+    said = oncehook("migrate", "lint", "--rules").stdout
+    assert table == re.findall(r"^([\w-]+)\n  finds +(.*)\n  why +(.*)\n  instead +(.*)$", said, re.M)
+
+
 def test_missing_file_is_2(tmp_path):
     done = oncehook("migrate", "lint", tmp_path / "none.sql", check=False)
     assert done.returncode == 2 and "none.sql" in done.stderr
@@ -173,36 +180,3 @@ def test_report_index_migration_fails_inside_its_begin_and_its_if_not_exists_kee
     before.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS things_b_key ON things (b)")
     before.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_b_key'::regclass")
     assert before.fetchone() == (False,)
-
-
-def test_report_add_column_with_a_constant_default_rewrites_nothing(before):
-    """Report 4.2 says 10 seconds for a million rows."""
-    there = begin(before)
-    before.execute("ALTER TABLE things ADD COLUMN total_delivered INTEGER NOT NULL DEFAULT 0")
-    assert look(before, there)["things"] == ("AccessExclusiveLock", False, False)
-
-
-def test_report_zero_downtime_steps_fail_at_set_not_null(before):
-    """Report 4.2: its back-fill leaves rows with total_sent = 0 null, and it scans under the lock it wants to avoid."""
-    before.execute("ALTER TABLE things ADD COLUMN total_sent integer NOT NULL DEFAULT 0")
-    before.execute("UPDATE things SET total_sent = id WHERE id > 5")
-    before.execute("ALTER TABLE things ADD COLUMN total_delivered INTEGER")
-    before.execute("UPDATE things SET total_delivered = total_sent WHERE total_delivered IS NULL AND total_sent > 0")
-    before.execute("ALTER TABLE things ALTER COLUMN total_delivered SET DEFAULT 0")
-    with pytest.raises(psycopg2.Error) as failure:
-        before.execute("ALTER TABLE things ALTER COLUMN total_delivered SET NOT NULL")
-    assert failure.value.pgcode == "23502"
-    before.execute("UPDATE things SET total_delivered = 0 WHERE total_delivered IS NULL")
-    there = begin(before)
-    before.execute("ALTER TABLE things ALTER COLUMN total_delivered SET NOT NULL")
-    assert look(before, there)["things"] == ("AccessExclusiveLock", True, False)
-
-
-def test_report_estimate_by_explain_analyze_changes_the_rows_or_fails(before):
-    """Appendix C: EXPLAIN ANALYZE runs the statement, and explains no DDL."""
-    before.execute("EXPLAIN ANALYZE UPDATE things SET a = -1")
-    before.execute("SELECT count(*) FROM things WHERE a = -1")
-    assert before.fetchone() == (2000,)
-    with pytest.raises(psycopg2.Error) as failure:
-        before.execute("EXPLAIN ANALYZE ALTER TABLE things ADD c integer")
-    assert failure.value.pgcode == "42601"
