@@ -331,6 +331,49 @@ def test_deleting_takes_the_rows_and_leaves_the_events(database):
     no_drift(database)
 
 
+def test_deleting_against_captures_and_enrolling_ends_nobody(database, gateway, rng):
+    """Instances and templates leave while their events arrive, in any order, and contacts come."""
+    seeded = [row for _ in range(4) for row in database.seed(instances=6, enrollments=20)]
+    enrollments = [one for _, some in seeded for one in some]
+    problems, gone = [], threading.Event()
+
+    def arrive():
+        source = gateway.sources["hmac"]
+        sent = 0
+        while not gone.is_set() or sent < 200:
+            some = rng.sample(enrollments, 40)
+            answer = gateway.deliver("hmac", *[source.event(enrollment_id=one) for one in some])
+            if answer.status != 200:
+                problems.append(answer)
+            sent += len(some)
+
+    def enroll():
+        while not gone.is_set():
+            answer = post(gateway, rng.choice(seeded)[0], [new_uuid() for _ in range(20)])
+            if answer.status not in (201, 404):
+                problems.append(answer)
+    threads = [threading.Thread(target=arrive), threading.Thread(target=arrive), threading.Thread(target=enroll)]
+    for thread in threads:
+        thread.start()
+    try:
+        for instance, _ in rng.sample(seeded, 12):
+            assert as_owner(database, "SELECT oncehook_delete_instance(%s)", instance) is True
+        for (template,) in database.sql("SELECT id::text FROM campaign_templates"):
+            assert as_owner(database, "SELECT oncehook_delete_template(%s)", template) is True
+            if database.value("SELECT count(*) FROM campaign_templates") == 1:
+                break
+    finally:
+        gone.set()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+    assert database.value("SELECT count(*) FROM campaign_templates") == 1
+    assert database.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+    assert database.value("SELECT count(*) FROM campaign_instances WHERE total_enrolled <> (SELECT count(*) FROM "
+                          "campaign_enrollments e WHERE e.instance_id = campaign_instances.id)") == 0
+    no_drift(database)
+
+
 def test_the_gateways_role_may_enroll_and_not_delete(database):
     (instance, _), = database.seed()
     with contextlib.closing(psycopg2.connect(database.gateway_url)) as connection, connection.cursor() as cursor:
