@@ -348,10 +348,13 @@ int cli_doctor(int argc, char **argv)
     struct doctor doctor = {.database = &database};
     int code = CLI_USAGE;
     doctor.connection = cli_database_connect(&database, "oncehook doctor");
-    if (doctor.connection && !set_session(&doctor))
-        fprintf(stderr, "oncehook doctor: database: %s", PQerrorMessage(doctor.connection));
-    else if (doctor.connection)
+    bool is_ready = doctor.connection && set_session(&doctor);
+    if (is_ready)
         code = examine(&doctor, admin, is_json) == DOCTOR_PERSON ? CLI_NO : CLI_OK;
+    if (doctor.connection && (!is_ready || PQstatus(doctor.connection) != CONNECTION_OK)) {
+        fprintf(stderr, "oncehook doctor: database: %s", PQerrorMessage(doctor.connection));
+        code = CLI_USAGE;
+    }
     PQfinish(doctor.connection);
     cli_database_release(&database);
     return fflush(stdout) == 0 ? code : CLI_USAGE;

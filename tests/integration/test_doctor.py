@@ -113,7 +113,7 @@ def test_text_says_first_what_needs_a_person(database):
     assert [title.split(":")[0] for title in titles[:-1]] == \
         ["oncehook doctor", "A person is needed", "Not looked at", "Fine"], done.stdout
     first = done.stdout.split("A person is needed\n")[1].splitlines()
-    assert first[0].startswith("  quarantine       2 days, 1 deliveries wait for a person")
+    assert first[0].startswith("  quarantine       2 days, 1 in all, most of them of bad")
     assert "limit: 24 h" in first[0] and "\x1b" not in done.stdout
     assert first[1].strip().startswith("-> Look at them")
     assert re.fullmatch(r"30 looks: 1 for a person, 0 to watch, \d+ not taken, \d+ fine", titles[-1])
@@ -240,6 +240,22 @@ def test_it_waits_for_no_lock_and_changes_nothing(database):
         assert checks["months"]["state"] == "fine"
     finally:
         holder.close()
+
+
+def test_a_server_that_goes_away_is_no_good_sign(database):
+    """What is left cannot be looked at; that nobody is needed would be a lie."""
+    holder = database.connect()
+    try:
+        holder.cursor().execute("BEGIN; LOCK TABLE quarantined_deliveries IN ACCESS EXCLUSIVE MODE")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(oncehook, "doctor", "--database", database.gateway_url, check=False)
+            process.wait_until(lambda: database.value(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE application_name = 'oncehook doctor' AND wait_event_type = 'Lock'"), what="it waits")
+            done = looking.result()
+    finally:
+        holder.close()
+    assert done.returncode == 2 and "oncehook doctor: database: " in done.stderr, (done.returncode, done.stderr)
 
 
 # ---- sources -----------------------------------------------------------------------------------------
