@@ -252,7 +252,7 @@ def test_index_that_cannot_be_built_leaves_nothing_invalid(database):
     fill(database)
     migrate(database, "up", program=NEXT)
     migrate(database, "down", program=NEXT)
-    database.sql("ALTER TABLE campaign_enrollments DROP CONSTRAINT campaign_enrollments_pkey")
+    database.sql("ALTER TABLE campaign_enrollments DROP CONSTRAINT campaign_enrollments_pkey CASCADE")
     database.sql("INSERT INTO campaign_enrollments SELECT e.id, e.instance_id, gen_random_uuid() "
                  "FROM campaign_enrollments e LIMIT 1")
     done = migrate(database, "up", program=NEXT, check=False)

@@ -1,6 +1,7 @@
 """Migrations, months, roles and what the schema enforces."""
 
 import contextlib
+import re
 import threading
 import uuid
 
@@ -176,7 +177,8 @@ def test_dry_run_says_what_it_would_do_and_changes_nothing(empty_database):
     said = migrate(empty_database, "up", "--dry-run").stdout
     assert "would apply 0001" in said and tables(empty_database) == set()
     migrate(empty_database, "up")
-    assert migrate(empty_database, "down", "2", "--dry-run").stdout.count("would undo") == 2
+    said = migrate(empty_database, "down", "2", "--dry-run").stdout
+    assert len(set(re.findall(r"^would undo (\d{4})", said, re.M))) == 2
     assert tables(empty_database) == TABLES
 
 
