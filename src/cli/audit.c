@@ -88,7 +88,7 @@ static void draw(const struct audit *audit, const struct progress *progress, int
     fflush(stderr);
 }
 
-/* Two statements for each month that has any rows. */
+/* Three statements for each month that has any rows. */
 static bool measure_months(const struct audit *audit)
 {
     struct progress progress = {.start_us = clock_mono_us()};
@@ -103,7 +103,8 @@ static bool measure_months(const struct audit *audit)
         if (bytes == 0)
             continue;
         ok = run_file(audit, "audit_month.sql", i, &rows) &&
-             run_file(audit, "audit_keys.sql", i, NULL);
+             run_file(audit, "audit_keys.sql", i, NULL) &&
+             run_file(audit, "audit_bound.sql", i, NULL);
         progress.rows += ok ? strtoll(PQgetvalue(rows, 0, 0), NULL, 10) : 0;
         progress.bytes_done += bytes;
         PQclear(rows);
@@ -155,12 +156,12 @@ static void print_drift(const struct audit *audit, const PGresult *row, bool is_
     const char *column = PQgetvalue(row, 0, 2);
     const char *counter = PQgetisnull(row, 0, 3) ? "null" : PQgetvalue(row, 0, 3);
     const char *events = PQgetvalue(row, 0, 4);
-    bool is_time = strcmp(column, "last_event_at") == 0;
+    bool is_text = strcmp(column, "last_event_at") == 0 || strcmp(column, "instance_id") == 0;
 
     if (!audit->json)
         printf("%s %s %s counter=%s events=%s\n", table, id, column, counter, events);
-    else { /* names, UUIDs, integers and times: nothing here needs escaping */
-        const char *quote = is_time ? "\"" : "", *null = PQgetisnull(row, 0, 3) ? "" : quote;
+    else { /* names, UUIDs, integers, times, keys as audit_bound.sql writes them */
+        const char *quote = is_text ? "\"" : "", *null = PQgetisnull(row, 0, 3) ? "" : quote;
         printf("%s{\"table\":\"%s\",\"id\":\"%s\",\"column\":\"%s\",\"counter\":%s%s%s,"
                "\"events\":%s%s%s}",
                is_first ? "" : ",", table, id, column, null, counter, null, quote, events, quote);
@@ -173,7 +174,7 @@ static bool print_drifts(const struct audit *audit)
     bool ok = true, is_first = true;
     if (!PQsendQuery(audit->connection, "SELECT table_name, id, column_name, counter, events "
                                         "FROM pg_temp.audit_drift "
-                                        "ORDER BY table_name = 'campaign_events', number"))
+                                        "ORDER BY table_name LIKE '%event%', number"))
         return fail(audit);
     PQsetSingleRowMode(audit->connection);
     for (PGresult *row; (row = PQgetResult(audit->connection)) != NULL; PQclear(row)) {

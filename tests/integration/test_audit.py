@@ -64,12 +64,14 @@ def test_total_events_of_an_enrollment_is_checked(busy):
 
 def test_lost_and_added_events_are_found(busy):
     instance, enrollments = busy.busy[0]
-    busy.sql("DELETE FROM campaign_events WHERE enrollment_id = %s AND event_type = 'sent'", enrollments[0])
+    (key,), = busy.sql("DELETE FROM campaign_events WHERE enrollment_id = %s AND event_type = 'sent' "
+                       "RETURNING key_scope || '/' || provider_event_id", enrollments[0])
     code, lines, _ = audit(busy)
     sent = busy.value("SELECT total_sent FROM campaign_instances WHERE id = %s", instance)
     assert code == 1 and lines[:-1] == [
         f"campaign_instances {instance} total_sent counter={sent} events={sent - 1}",
-        f"campaign_enrollments {enrollments[0]} total_events counter=2 events=1"]
+        f"campaign_enrollments {enrollments[0]} total_events counter=2 events=1",
+        f"event_keys {key} provider_event_id counter=1 events=0"]
 
 
 def test_event_without_its_key_and_key_with_two_events_are_found(busy):

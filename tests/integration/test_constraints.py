@@ -70,3 +70,42 @@ def test_the_check_that_was_not_taken_fails_on_an_update_of_a_counter(database):
     with pytest.raises(psycopg2.errors.CheckViolation) as caught:
         database.sql("UPDATE campaign_instances SET total_sent = total_sent + 1 WHERE id = %s", instance)
     assert SECRET in caught.value.diag.message_detail
+
+
+# ---- what no key enforces -------------------------------------------------------------------
+
+def findings(database, *arguments):
+    done = oncehook("audit", "--database", database.gateway_url, *arguments, check=False)
+    found = json.loads(oncehook("audit", "--json", "--database", database.gateway_url, *arguments, check=False).stdout)
+    lines = done.stdout.splitlines()[:-1]
+    assert len(lines) == found["drifts"] and done.returncode == (1 if lines else 0)
+    return lines, found["drift"]
+
+
+def test_audit_finds_an_event_in_another_instance_than_its_enrollments(database):
+    (one, (enrollment,)), (two, _) = database.seed(2, 1)
+    capture(database.gateway_url, event(enrollment=enrollment, type="other"))
+    assert findings(database) == ([], [])
+    (number,), = database.sql("UPDATE campaign_events SET instance_id = %s RETURNING id", two)
+    lines, (found,) = findings(database)
+    assert lines == [f"campaign_events {number} instance_id counter={one} events={two}"]
+    assert (found["counter"], found["events"]) == (one, two)
+
+
+def test_audit_finds_a_key_whose_event_is_nowhere_and_none_of_a_month_that_is_gone(database):
+    names = ['a "quoted" one', "back\\slash", "line\nbreak"]
+    capture(database.gateway_url, *[event(id=name) for name in names], event())
+    database.sql("INSERT INTO event_keys VALUES ('of a retired month', 'source:test', now() - interval '2 years')")
+    assert findings(database) == ([], [])
+    database.sql("DELETE FROM campaign_events WHERE provider_event_id = ANY (%s)", names)
+    lines, found = findings(database)
+    assert len(lines) == 3 and all(len(line.split()) == 5 and line.endswith("counter=1 events=0") for line in lines)
+    assert {one["id"] for one in found} == {f"source:test/{name}" for name in names}
+    assert findings(database, "--instance", str(uuid.uuid4())) == ([], [])
+
+
+def test_rows_that_were_deleted_leave_events_and_no_finding(database):
+    (instance, (enrollment,)), = database.seed()
+    capture(database.gateway_url, event(enrollment=enrollment), event(instance=instance))
+    database.sql("SELECT oncehook_delete_instance(%s)", instance)
+    assert findings(database) == ([], [])
