@@ -165,6 +165,7 @@ CAUSES = [
     ("settings", "person", "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', "
                            "current_database()); END $$"),
     ("rights", "person", "REVOKE INSERT ON event_keys FROM oncehook_gateway"),
+    ("rights", "person", "REVOKE EXECUTE ON FUNCTION oncehook_make_months FROM oncehook_gateway"),
     ("rights", "watch", "GRANT DELETE ON campaign_events TO oncehook_gateway"),
     ("months", "watch", f"DO $$ BEGIN EXECUTE 'DROP TABLE campaign_events_' || {MONTH.format(3)}; END $$"),
     ("months", "person", f"DO $$ BEGIN EXECUTE 'DROP TABLE campaign_events_' || {MONTH.format(1)}; END $$"),
@@ -181,7 +182,7 @@ CAUSES = [
 ]
 
 
-@pytest.mark.parametrize("name, state, cause", CAUSES, ids=[f"{cause[0]}-{cause[1]}" for cause in CAUSES])
+@pytest.mark.parametrize("name, state, cause", CAUSES, ids=[f"{cause[0]}-{number}" for number, cause in enumerate(CAUSES)])
 def test_it_fires(database, name, state, cause):
     assert doctor(database)[1][name]["state"] == "fine"
     database.sql(cause)

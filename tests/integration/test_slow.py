@@ -7,6 +7,7 @@ import re
 import pytest
 
 from support import process
+from support.gateway import TOKEN
 from test_overload import stuck
 
 SECRET = "what-nobody-may-read-4711"
@@ -65,14 +66,14 @@ def test_every_statement_has_a_name(start_gateway):
     gateway = start_gateway({"database": {"slow_statement": "1ms"}})
     assert gateway.deliver("hmac", gateway.sources["hmac"].event()).status == 200
     gateway.admin("/health/database")
+    assert gateway.admin("/v1/templates", token=TOKEN).status == 200
 
     def names():
         return {line["statement"] for line in slow_lines(gateway)}
     process.wait_until(lambda: len(names()) >= 4, what="some statements")
     assert all(re.fullmatch(r"[a-z][a-z0-9_]+", name) and name != "unnamed" for name in names()), names()
     seen = {line["connection"] for line in slow_lines(gateway)}
-    assert seen <= {"oncehook lane 0", "oncehook lane 1", "oncehook upkeep", "oncehook audit window",
-                    "oncehook admin"} and len(seen) > 1, seen
+    assert all(name.startswith("oncehook ") for name in seen) and len(seen) > 1, seen
 
 
 @pytest.fixture
