@@ -232,7 +232,7 @@ static bool ask_last_segment(struct spool *spool, uint64_t *acknowledged, bool d
         result = segment_greatest(segment, &greatest, &err);
     /* What was recovered may be in memory only: on disk before it is trusted. */
     if (result == SEGMENT_OK && !spool->only_looks)
-        result = segment_settle(segment, &err);
+        result = segment_settle(segment, false, &err);
     segment_close(segment, false);
     if (result == SEGMENT_OK && greatest >= last->first) {
         if (greatest > *acknowledged)

@@ -14,7 +14,7 @@
 
 enum {
     LOOKUPS_MAX = 100000, /* numbers in one chunk, found or not */
-    FAILURES_MAX = 3,     /* I/O errors in a segment before what cannot be read is lost */
+    FAILURES_MAX = 3,     /* I/O errors at one number before it is lost */
     PAUSE_MS = 200,       /* after an error that may pass */
     ARENA_FIRST_BYTES = 64 * 1024,
     YEAR_S = 365 * 24 * 3600,
@@ -193,10 +193,24 @@ static void leave_segment(struct spool_reader *reader)
     reader->segment = NULL;
 }
 
-static void pause_reading(struct spool_reader *reader)
+static void pause_reading(struct spool_reader *reader, enum segment_result result)
 {
     leave_segment(reader);
-    reader->retry_at_mono_us = clock_mono_us() + PAUSE_MS * 1000;
+    if (result != SEGMENT_DAMAGED) /* a second look shows whether it is damage */
+        reader->retry_at_mono_us = clock_mono_us() + PAUSE_MS * 1000;
+}
+
+/* Whether the segment is opened and read again before anything counts as lost: the disk may have
+ * failed for a moment, and SQLite takes a read that failed (EIO) for damage. */
+static bool is_tried_again(struct spool_reader *reader, enum segment_result result)
+{
+    if (result == SEGMENT_AGAIN)
+        return true;
+    if (reader->failed_at != reader->next) {
+        reader->failed_at = reader->next;
+        reader->failures = 0;
+    }
+    return reader->failures++ < (result == SEGMENT_DAMAGED ? 1 : FAILURES_MAX);
 }
 
 /* What an error means for the next number. True: go on; false: this chunk ends here. */
@@ -205,9 +219,8 @@ static bool bear(struct spool *spool, enum segment_result result, const struct o
     struct spool_reader *reader = &spool->reader;
     LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be read in order",
                      log_int("number", (int64_t)reader->next), log_text("reason", err->text));
-    if (result == SEGMENT_AGAIN ||
-        (result != SEGMENT_DAMAGED && reader->failures++ < FAILURES_MAX)) {
-        pause_reading(reader);
+    if (is_tried_again(reader, result)) {
+        pause_reading(reader, result);
         return false;
     }
     if (reader->one_by_one)
@@ -229,7 +242,7 @@ static bool look_up(struct spool *spool, struct owned_chunk *owned)
         enum take_result taken =
             row.number == reader->next ? take_row(spool, owned, &row) : TAKE_CHANGED;
         if (taken == TAKE_NO_MEMORY) {
-            pause_reading(reader);
+            pause_reading(reader, SEGMENT_AGAIN);
             return false;
         }
         if (taken == TAKE_DONE) {
@@ -266,7 +279,7 @@ static bool read_on(struct spool *spool, struct owned_chunk *owned)
         reader->one_by_one = true;
         return true;
     default:
-        pause_reading(reader);
+        pause_reading(reader, SEGMENT_AGAIN);
         return false;
     }
 }
@@ -291,7 +304,6 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
         leave_segment(reader);
         reader->segment_first = first;
         reader->one_by_one = false;
-        reader->failures = 0;
     }
     if (reader->segment || !first)
         return true;
@@ -301,11 +313,10 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     enum segment_result result = segment_open(path, &reader->segment, &err);
     if (result == SEGMENT_OK)
         return true;
-    if (result != SEGMENT_DAMAGED &&
-        !(result == SEGMENT_FAILED && reader->failures++ >= FAILURES_MAX)) {
+    if (is_tried_again(reader, result)) {
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be opened",
                          log_int("first", (int64_t)first), log_text("reason", err.text));
-        pause_reading(reader);
+        pause_reading(reader, result);
         return false;
     }
     LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment is unreadable",

@@ -40,9 +40,10 @@ struct spool_writer {
 struct spool_reader {
     struct segment *segment; /* NULL = none open */
     uint64_t segment_first;
-    uint64_t next;     /* number to read */
-    bool one_by_one;   /* this segment is damaged: each number is looked up by itself */
-    unsigned failures; /* I/O errors in this segment */
+    uint64_t next;      /* number to read */
+    bool one_by_one;    /* this segment is damaged: each number is looked up by itself */
+    uint64_t failed_at; /* the number that could not be read */
+    unsigned failures;  /* how often */
     int64_t retry_at_mono_us;
     uint64_t loss_first, loss_last; /* not reported yet; 0 = none */
     const char *loss_reason;

@@ -239,12 +239,19 @@ uint64_t segment_unsettled_bytes(const struct segment *segment)
     return (segment->wal_pages - settled) * PAGE_BYTES;
 }
 
-enum segment_result segment_settle(struct segment *segment, struct oh_error *err)
+enum segment_result segment_settle(struct segment *segment, bool shrink, struct oh_error *err)
 {
     int pages = 0;
-    enum segment_result result = fail(
-        segment->db,
-        sqlite3_wal_checkpoint_v2(segment->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, NULL), err);
+    if (!sqlite3_get_autocommit(segment->db)) /* what has failed is left out */
+        (void)sqlite3_exec(segment->db, "ROLLBACK", NULL, NULL, NULL);
+    enum segment_result result =
+        fail(segment->db,
+             sqlite3_wal_checkpoint_v2(
+                 segment->db, NULL, shrink ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
+                 &pages, NULL),
+             err);
+    if (result == SEGMENT_AGAIN && shrink) /* it is being read: it is settled, and stays as long */
+        result = SEGMENT_OK;
     if (result == SEGMENT_OK)
         segment->settled_pages = segment->wal_pages;
     return result;

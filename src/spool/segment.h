@@ -43,8 +43,10 @@ enum segment_result segment_commit(struct segment *segment, struct oh_error *err
 /* Bytes in the WAL that segment_settle() would move. */
 uint64_t segment_unsettled_bytes(const struct segment *segment);
 
-/* Moves the WAL into the file, with fsync of both; readers may go on. */
-enum segment_result segment_settle(struct segment *segment, struct oh_error *err) OH_MUST_CHECK;
+/* Moves the WAL into the file, with fsync of both; readers may go on. `shrink`: and gives its room
+ * back, unless it is being read. */
+enum segment_result segment_settle(struct segment *segment, bool shrink,
+                                   struct oh_error *err) OH_MUST_CHECK;
 
 /* The rows first..last from now on, in order, for segment_next(). */
 enum segment_result segment_seek(struct segment *segment, uint64_t first, uint64_t last,

@@ -23,9 +23,10 @@ enum {
     GROUP_BYTES_MAX = 8 * 1024 * 1024,
     RECORD_EXTRA_BYTES = 320, /* beside the payload, for a rough sum */
     SLACK_BYTES = 128 * 1024, /* an empty segment, its WAL's index, a page more here and there */
-    PAUSE_MS = 1000,          /* after a failure */
-    LOOK_MS = 200,            /* how often a thread that has nothing to do looks around */
-    STALL_MS = 1000,          /* a disk that takes longer is not one to rely on */
+    SETTLE_BYTES_MIN = 256 * 1024, /* of a WAL, however little room there is */
+    PAUSE_MS = 1000,               /* after a failure */
+    LOOK_MS = 200,                 /* how often a thread that has nothing to do looks around */
+    STALL_MS = 1000,               /* a disk that takes longer is not one to rely on */
 };
 
 /* ---- whether it accepts ---------------------------------------------------------------------- */
@@ -85,7 +86,7 @@ bool spool_accepts(const struct spool *spool)
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
-/* Ends the segment. `well`: everything in it is acknowledged and its file is in order. */
+/* Ends the segment. `well`: its file is in order, and its WAL may be moved into it. */
 static void end_segment(struct spool *spool, bool well)
 {
     struct spool_writer *writer = &spool->writer;
@@ -93,7 +94,7 @@ static void end_segment(struct spool *spool, bool well)
     if (!writer->segment)
         return;
     if (well)
-        well = segment_settle(writer->segment, &err) == SEGMENT_OK;
+        well = segment_settle(writer->segment, false, &err) == SEGMENT_OK;
     segment_close(writer->segment, well);
     writer->segment = NULL;
     pthread_mutex_lock(&spool->mutex);
@@ -130,6 +131,19 @@ static enum segment_result begin_segment(struct spool *spool, struct oh_error *e
     return result;
 }
 
+/* Moves a WAL that is long into the file. On a disk with little room that is done while there is
+ * some, since the file grows by it: a WAL of small groups is many times as long as what is in it.
+ */
+static enum segment_result settle_in_time(struct spool *spool, struct oh_error *err)
+{
+    struct segment *segment = spool->writer.segment;
+    uint64_t bytes = segment_unsettled_bytes(segment);
+    bool is_tight = bytes >= SETTLE_BYTES_MIN && bytes >= free_bytes(spool);
+    if (is_tight || bytes >= spool->settle_bytes)
+        return segment_settle(segment, is_tight, err);
+    return SEGMENT_OK;
+}
+
 /* After a group: a segment that is full, drained or damaged ends; a long WAL is moved into the
  * file. What fails here has failed no record: they are in the WAL, fsync'ed. */
 static void tend_segment(struct spool *spool)
@@ -146,8 +160,7 @@ static void tend_segment(struct spool *spool)
     pthread_mutex_unlock(&spool->mutex);
     if (full || retire || damaged)
         end_segment(spool, !damaged);
-    else if (segment_unsettled_bytes(writer->segment) >= spool->settle_bytes &&
-             segment_settle(writer->segment, &err) != SEGMENT_OK)
+    else if (settle_in_time(spool, &err) != SEGMENT_OK)
         end_segment(spool, false);
 }
 
@@ -228,7 +241,8 @@ static bool put_group(struct spool *spool)
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "a group could not be written",
                          log_text("reason", err.text), log_int("attempt", attempt + 1),
                          log_int("events", (int64_t)writer->group_count));
-        end_segment(spool, false);
+        /* A full disk has damaged nothing: what is in the WAL may still fit into the file. */
+        end_segment(spool, result == SEGMENT_FULL);
         if (result == SEGMENT_FULL)
             break;
     }

@@ -193,6 +193,9 @@ def disk_full_wal(world, hit):
 
 def disk_full_spool(world, hit):
     """PostgreSQL is away and the spool's disk is full: 503, and 202 again once there is room."""
+    deadline = time.monotonic() + 30
+    while world.gateway.metric("oncehook_spool_events") and time.monotonic() < deadline:
+        time.sleep(0.05)  # what an earlier fault has left must not be what fills it again
     world.disks["spool"].fill(hit.random.randrange(0, 1 << 18))
     world.primary.stop(signal.SIGQUIT)
     try:

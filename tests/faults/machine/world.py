@@ -18,7 +18,7 @@ from support.process import free_port, run
 
 FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
             "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1")
-DISK_MIB = {"data": 160, "wal": 48, "spool": 8}
+DISK_MIB = {"data": 160, "wal": 48, "spool": 48}
 # name -> what is special about it
 KINDS = {"plain": set(), "net": {"proxy"}, "twin": {"two gateways"}, "disks": {"mounts"},
          "clock": {"faketime"}, "sync": {"standby"}, "async": {"standby"}}
