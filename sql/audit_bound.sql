@@ -9,6 +9,9 @@ WITH loose AS MATERIALIZED (
     EXCEPT
     SELECT v.provider_event_id, v.key_scope FROM campaign_events v
      WHERE v.received_at >= $1 AND v.received_at < $2
+    EXCEPT -- a month that was detached and is not folded yet
+    SELECT r.provider_event_id, r.key_scope FROM campaign_events_retired r
+     WHERE r.received_at >= $1 AND r.received_at < $2
 ), lost AS (
     SELECT l.provider_event_id, l.key_scope FROM loose l
     EXCEPT

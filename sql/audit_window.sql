@@ -6,10 +6,21 @@ WITH one AS MATERIALIZED (
      WHERE i.id >= coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') AND i.id IS DISTINCT FROM $1::uuid
      ORDER BY i.id LIMIT 1
 ), counted AS MATERIALIZED (
-    SELECT v.event_type, v.enrollment_id, count(*) AS events
-      FROM campaign_events v
-     WHERE v.instance_id = (SELECT id FROM one)
-     GROUP BY GROUPING SETS ((v.event_type), (v.enrollment_id))
+    SELECT p.event_type, p.enrollment_id, sum(p.events)::bigint AS events
+      FROM (SELECT v.event_type, v.enrollment_id, count(*) AS events
+              FROM (SELECT e.event_type, e.enrollment_id FROM campaign_events e
+                     WHERE e.instance_id = (SELECT id FROM one)
+                    UNION ALL -- a month that was detached and is not folded yet
+                    SELECT r.event_type, r.enrollment_id FROM campaign_events_retired r
+                     WHERE r.instance_id = (SELECT id FROM one) AND r.tableoid <> ALL (folded_tables())) v
+             GROUP BY GROUPING SETS ((v.event_type), (v.enrollment_id))
+            UNION ALL
+            SELECT f.event_type, NULL, f.events FROM folded_events f WHERE f.instance_id = (SELECT id FROM one)
+            UNION ALL
+            SELECT NULL, f.enrollment_id, f.events FROM campaign_enrollments e
+              JOIN folded_enrollments f ON f.enrollment_id = e.id
+             WHERE e.instance_id = (SELECT id FROM one)) p
+     GROUP BY p.event_type, p.enrollment_id
     UNION ALL
     SELECT 'enrolled', NULL, count(*) FROM campaign_enrollments e WHERE e.instance_id = (SELECT id FROM one)
 ), drift AS MATERIALIZED (

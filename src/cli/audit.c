@@ -119,15 +119,21 @@ static bool measure_months(const struct audit *audit)
 static bool begin(struct audit *audit)
 {
     static const char months[] =
-        "SELECT coalesce(b[1], '-infinity'), coalesce(b[2], 'infinity'), pg_relation_size(oid)"
+        "SELECT coalesce(b[1], '-infinity')::timestamptz, coalesce(b[2], 'infinity')::timestamptz,"
+        "       sum(pg_relation_size(oid))"
         "  FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid),"
         "               $$FROM \\((?:MINVALUE|'([^']*)')\\) TO \\((?:MAXVALUE|'([^']*)')\\)$$) b"
         "          FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid"
-        "         WHERE h.inhparent = 'campaign_events'::regclass) m"
-        " ORDER BY coalesce(b[1], '-infinity')::timestamptz";
+        "         WHERE h.inhparent = 'campaign_events'::regclass"
+        "        UNION ALL"
+        "        SELECT to_regclass(format('%I', r.table_name)),"
+        "               ARRAY[r.from_at::text, r.to_at::text]"
+        "          FROM retired_months r WHERE r.folded_at IS NULL) m"
+        " GROUP BY 1, 2 ORDER BY 1";
     if (!run(audit, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
                     "SET LOCAL statement_timeout = 0; SET LOCAL work_mem = '32MB';"
-                    "LOCK TABLE campaign_events IN ACCESS SHARE MODE"))
+                    "LOCK TABLE campaign_events, campaign_events_retired "
+                    "IN ACCESS SHARE MODE"))
         return false;
     PQclear(audit->months);
     audit->months = PQexec(audit->connection, months);
@@ -138,7 +144,7 @@ static bool begin(struct audit *audit)
 static bool measure(struct audit *audit, PGresult **scope)
 {
     if (!run(audit, "TRUNCATE pg_temp.audit_sums, pg_temp.audit_drift RESTART IDENTITY") ||
-        !begin(audit) || !measure_months(audit) ||
+        !begin(audit) || !measure_months(audit) || !run_file(audit, "audit_folded.sql", -1, NULL) ||
         !run_file(audit, "audit_instances.sql", -1, NULL) ||
         !run_file(audit, "audit_enrollments.sql", -1, NULL) ||
         !run_file(audit, "audit_scope.sql", -1, scope))

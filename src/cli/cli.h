@@ -19,6 +19,7 @@ int cli_verify(int argc, char **argv);
 int cli_send(int argc, char **argv);
 int cli_audit(int argc, char **argv);
 int cli_tail(int argc, char **argv);
+int cli_retention(int argc, char **argv);
 int cli_spool(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_forget(int argc, char **argv);

@@ -22,6 +22,7 @@ static const struct command commands[] = {
     {"verify", cli_verify, "run recorded requests through the gateway's own engine"},
     {"send", cli_send, "sign as a provider would, and send"},
     {"audit", cli_audit, "recompute every counter from its events"},
+    {"retention", cli_retention, "let go of what is older than its policy says"},
     {"tail", cli_tail, "print events as they are captured"},
     {"spool", cli_spool, "what waits on this node's disk for PostgreSQL"},
     {"doctor", cli_doctor, "what needs a person: database, gateway, disks"},

@@ -118,6 +118,7 @@ struct config {
     } spool;
     struct {
         int64_t events_s, ledger_s, workflows_completed_s, workflows_failed_s;
+        enum { CONFIG_RETENTION_BY_GATEWAY, CONFIG_RETENTION_BY_COMMAND } by;
     } retention;
     struct {
         size_t database_bytes;

@@ -19,7 +19,7 @@ enum {
     CONFIG_NETWORKS_MAX = 1024, /* of one list */
     CONFIG_MISTAKES_MAX = 1000,
     CONFIG_NAME_BYTES_MAX = 63, /* of a source or a shared scope */
-    CONFIG_OPTIONS_MAX = 64,    /* rows of the table */
+    CONFIG_OPTIONS_MAX = 96,    /* rows of the table */
 };
 
 /* Where a secret comes from. */

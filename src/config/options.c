@@ -123,6 +123,9 @@ const struct option config_options[] = {
       365 * DAY_S, NULL, "How long completed workflows are kept."),
     C("retention.workflows.failed", retention.workflows_failed_s, DURATION_S, "90d", DAY_S,
       365 * DAY_S, NULL, "How long failed workflows are kept."),
+    C("retention.by", retention.by, CHOICE, "gateway", 0, 0, "gateway, command",
+      "Who lets go of what is old: `gateway` = it does, once a day; `command` = only `oncehook "
+      "retention`, for instance with `--archive`."),
     C("watch.database_bytes", watch.database_bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL,
       "Beyond this size of the database `oncehook doctor` calls for a person."),
     C("providers", sources, RECIPES, NULL, 0, 0, NULL,

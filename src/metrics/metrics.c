@@ -168,6 +168,8 @@ static const struct metric {
      "Size of the database on disk."},
     {"oncehook_quarantine_oldest_seconds", GAUGE_ASKED, PLAIN, IN_GAUGES(quarantine_oldest_seconds),
      "Age of the oldest delivery in quarantine that nobody has resolved; 0 = none."},
+    {"oncehook_retention_age_seconds", GAUGE_ASKED, PLAIN, IN_GAUGES(retention_age_seconds),
+     "Since a retention ended well."},
 };
 
 /* ---- life ---- */

@@ -99,7 +99,7 @@ struct metrics_gauges {
     double slow_statements; /* since the start */
     /* Of the database, when last looked at. */
     double months_ahead, oldest_transaction_seconds, dead_row_share, id_headroom, hit_ratio,
-        database_bytes, quarantine_oldest_seconds;
+        database_bytes, quarantine_oldest_seconds, retention_age_seconds;
 };
 
 /* The Prometheus text exposition (version 0.0.4), malloc'ed and NUL-terminated, *len its length;

@@ -33,9 +33,14 @@ struct window {
 enum store_action window_run(struct window *window, struct store *store, int64_t deadline_mono_us,
                              int64_t *drifts, struct store_error *error) OH_MUST_CHECK;
 
+/* One run of retention, where none has ended well today: everything that is old enough. Ends the
+ * connection. Not STORE_COMMITTED: it could not begin. */
+enum store_action retention_run(const struct config *config, struct store *store,
+                                struct store_error *error) OH_MUST_CHECK;
+
 /* What the metrics say of the database, each -1 while it is not known. The two sums are those of
  * the last look. watch_forget() before the first one, and when the connection is lost. */
-enum { WATCH_LOOKS = 7 };
+enum { WATCH_LOOKS = 8 };
 struct watch {
     _Atomic double values[WATCH_LOOKS];
     double part, whole;

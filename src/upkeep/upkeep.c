@@ -13,12 +13,13 @@
 enum {
     MONTHS_AHEAD = 3,
     RETRY_S = 2,
-    CHORE_S = 30,      /* how long a chore may take */
-    WINDOW_S = 60,     /* how long a statement of the audit window may */
-    WINDOW_SHARE = 20, /* it takes one part of so many of the time */
+    CHORE_S = 30,       /* how long a chore may take */
+    WINDOW_S = 60,      /* how long a statement of the audit window may */
+    RETENTION_S = 3600, /* how long a statement of retention may: it sums up a whole month */
+    WINDOW_SHARE = 20,  /* it takes one part of so many of the time */
 };
 
-enum { URGENT, SLOW, WORKER_COUNT };
+enum { URGENT, SLOW, RARE, WORKER_COUNT };
 
 struct worker {
     struct upkeep *upkeep;
@@ -68,6 +69,13 @@ static enum store_action watch_database(struct upkeep *upkeep, struct store *sto
     return watch_run(&upkeep->watch, store, deadline_us, error);
 }
 
+static enum store_action let_go(struct upkeep *upkeep, struct store *store, int64_t deadline_us,
+                                struct store_error *error)
+{
+    (void)deadline_us;
+    return retention_run(upkeep->config, store, error);
+}
+
 static const struct chore {
     const char *name;
     int worker;
@@ -80,6 +88,7 @@ static const struct chore {
     {"bind orphans", URGENT, 2, 0, bind_orphans},
     {"audit window", SLOW, 5, WINDOW_SHARE - 1, measure_drift},
     {"watch", SLOW, 30, WINDOW_SHARE - 1, watch_database},
+    {"retention", RARE, 3600, 0, let_go}, /* it looks itself whether a day has passed */
 };
 
 enum { CHORE_COUNT = sizeof(chores) / sizeof(chores[0]) };
@@ -112,7 +121,7 @@ static int64_t run_due(struct worker *worker, int64_t *due_us)
         int64_t connect_us = upkeep->config->database.connect_timeout_ms * 1000;
         if (worker == &upkeep->workers[URGENT])
             sweep_forget(&upkeep->sweep);
-        else
+        else if (worker == &upkeep->workers[SLOW])
             watch_forget(&upkeep->watch);
         if (!store_connect(worker->store, now_us + connect_us, &error))
             return clock_mono_us() + RETRY_S * 1000000; /* the lanes say why, once */
@@ -179,7 +188,9 @@ enum oh_status upkeep_start(const struct config *config, struct metrics_shard *s
     pthread_cond_init(&upkeep->wake, &attributes);
     pthread_condattr_destroy(&attributes);
     if (!start_worker(upkeep, URGENT, "upkeep", config->database.statement_timeout_ms) ||
-        !start_worker(upkeep, SLOW, "audit window", WINDOW_S * 1000)) {
+        !start_worker(upkeep, SLOW, "audit window", WINDOW_S * 1000) ||
+        (config->retention.by == CONFIG_RETENTION_BY_GATEWAY &&
+         !start_worker(upkeep, RARE, "retention", RETENTION_S * 1000))) {
         upkeep_stop(upkeep);
         return oh_fail(err, OH_SYSTEM, "the upkeep threads could not be started");
     }

@@ -22,6 +22,7 @@ static const struct {
     {"doctor_hit_ratio.sql", GAUGE(hit_ratio)},
     {"doctor_size.sql", GAUGE(database_bytes)},
     {"doctor_quarantine.sql", GAUGE(quarantine_oldest_seconds)},
+    {"retention_age.sql", GAUGE(retention_age_seconds)},
 };
 
 enum { LOOK_COUNT = sizeof(looks) / sizeof(looks[0]) };

@@ -16,7 +16,8 @@ TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campai
           "campaign_enrollments", "campaign_events", "event_keys", "enrollment_references",
           "quarantined_deliveries", "schema_migrations",
           "workflow_states", "workflow_states_archive", "enrichment_cache",
-          "imported_contacts"}
+          "imported_contacts", "folded_events", "folded_enrollments",
+          "retired_months", "campaign_events_retired"}
 
 # What others rely on by name (CONTRACT: SQL).
 COLUMNS = {
@@ -51,7 +52,9 @@ DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template
             ("event_keys", "provider_event_id"), ("event_keys", "key_scope"),
             ("quarantined_deliveries", "source"), ("quarantined_deliveries", "body_sha256"),
             ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key"),
-            ("imported_contacts", "email")}
+            ("imported_contacts", "email"),
+            ("folded_events", "instance_id"), ("folded_events", "event_type"), ("folded_events", "from_at"),
+            ("folded_enrollments", "enrollment_id")}
 
 TYPES = {"uuid": ["campaign_templates.id", "campaign_instances.id", "campaign_enrollments.id",
                   "campaign_enrollments.contact_id", "campaign_events.delivery_id", "campaign_events.instance_id",
@@ -311,9 +314,9 @@ def test_public_has_no_rights_on_anything(database):
     assert granted == []
 
 
-def test_only_months_are_made_with_the_owners_rights_and_every_function_fixes_its_path(database):
-    assert database.sql("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef") == \
-        [("oncehook_make_months",)]
+def test_only_months_and_retention_run_with_the_owners_rights_and_every_function_fixes_its_path(database):
+    assert database.sql("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef "
+                        "ORDER BY 1") == [("oncehook_make_months",), ("retention_step_v1",)]
     assert database.sql("""
         SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
            AND NOT coalesce('search_path=public, pg_temp' = ANY (proconfig), false)""") == []

@@ -1,0 +1,29 @@
+-- `retention`: what a run would do now. A row each: words for --dry-run, and the steps it takes (for the
+-- progress bar). $1, $2: days of completed and failed workflows; $3: the cache too; $4: days of events
+-- (null: not that table); $5: exact numbers of events are wanted, which reads the months.
+SELECT format('campaign_events: %s, %s%s, would be folded and dropped', o.table_name,
+              CASE WHEN $5 THEN (SELECT count(*) FROM campaign_events v
+                                  WHERE v.received_at >= o.from_at AND v.received_at < o.to_at) || ' events, ' END,
+              pg_size_pretty(o.bytes)), 3 AS steps
+  FROM old_months($4::integer) o
+UNION ALL
+SELECT format('campaign_events: %s, %s%s', m.table_name,
+              CASE WHEN $5 THEN (SELECT count(*) FROM campaign_events_retired v
+                                  WHERE v.tableoid = to_regclass(format('%I', m.table_name))::oid) || ' events, ' END,
+              CASE WHEN m.folded_at IS NOT NULL THEN 'folded already, would be dropped'
+                   WHEN m.wants_archive AND m.archived_at IS NULL THEN 'waits for its archive: --archive DIR'
+                   ELSE 'would be folded and dropped' END), 2
+  FROM retired_months m
+ WHERE m.dropped_at IS NULL AND $4::integer IS NOT NULL
+UNION ALL
+SELECT format('workflow_states: %s %s %s, the oldest of %s, would be archived', count(*), w.status,
+              w.workflow_name, to_char(min(coalesce(w.completed_at, w.started_at)) AT TIME ZONE 'UTC', 'YYYY-MM-DD')),
+       count(*) / 1000 + 1
+  FROM (VALUES ('completed', $1::integer), ('failed', $2::integer)) p(status, days)
+  JOIN workflow_states w ON w.status = p.status
+   AND coalesce(w.completed_at, w.started_at) < now() - p.days * interval '1 day'
+ GROUP BY w.status, w.workflow_name
+UNION ALL
+SELECT format('enrichment_cache: %s of type %s, expired, would be deleted', count(*), c.type), count(*) / 1000 + 1
+  FROM enrichment_cache c WHERE $3::boolean AND c.expires_at < now() GROUP BY c.type
+ORDER BY 1

@@ -1,0 +1,388 @@
+"""oncehook retention: what is old leaves, what it counted stays, and nobody waits for it."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+import uuid
+
+import psycopg2
+import pytest
+
+from support.capture import COUNTED, capture, connect, event
+from support.gateway import BINARY, REPOSITORY, environment, oncehook
+from support.postgres import OWNER
+from support.process import wait_until
+
+# Appendix A of the report. Its own remedy, parseInt, reads 30 in each of them and accepts it.
+ATTACKS = ["30'; DROP TABLE workflow_states; --", "30 OR 1=1", "30; DELETE FROM workflow_states",
+           "30 UNION SELECT * FROM pg_shadow"]
+PARSE_INT = ["30abc", "30.5", "3e1", " 30", "30 ", "+30", "-30", "0x1e", "", "٣٠", "1\n", "0", "366",
+             "99999999999999999999", "NaN"]
+
+
+def retention(database, *arguments, check=True, **options):
+    return oncehook("retention", "--database", database.owner_url, *arguments, check=check, timeout=120, **options)
+
+
+def audit(database):
+    done = oncehook("audit", "--database", database.gateway_url, check=False, timeout=120)
+    with open(os.path.join(REPOSITORY, "sql", "audit_window.sql"), encoding="utf-8") as file:
+        window = re.sub(r"--[^\n]*", "", file.read()).replace("$1", "%s")
+    after, drifts = None, 0
+    while rows := database.sql(window, *[after] * window.count("%s")):
+        after, drifts = rows[0][0], drifts + rows[0][1]
+    return done.returncode, done.stdout.splitlines()[-1].rpartition(": ")[2], drifts
+
+
+GOOD = (0, "0 drifts", 0)
+
+
+def make_month(database, month, moved=None):
+    """An old month as oncehook_make_months would have made it, and the events of `moved` (SQL) in it."""
+    table = f"campaign_events_{month.replace('-', '_')}"
+    database.sql(f"CREATE TABLE {table} (LIKE campaign_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+    database.sql(f"ALTER TABLE {table} OWNER TO {OWNER}")
+    database.sql(f"ALTER TABLE campaign_events ATTACH PARTITION {table} FOR VALUES FROM ('{month}-01 00:00:00+00') TO "
+                 f"(timestamptz '{month}-01 00:00:00+00' + interval '1 month')")
+    if moved:
+        database.sql(f"UPDATE event_keys k SET received_at = '{month}-15' FROM campaign_events v WHERE "
+                     f"k.provider_event_id = v.provider_event_id AND k.key_scope = v.key_scope AND {moved}")
+        database.sql(f"UPDATE campaign_events v SET received_at = '{month}-15' WHERE {moved}")
+    return table
+
+
+@pytest.fixture
+def old(database):
+    """3 instances, 12 enrollments; events in two old months and in this one, some without a counter."""
+    database.seeded = database.seed(instances=3, enrollments=4)
+    for provider in ("p2001", "p2002", "now"):
+        for instance, enrollments in database.seeded:
+            capture(database.gateway_url, *[event(provider=provider, enrollment=one, type=kind)
+                                            for one in enrollments for kind in COUNTED[:3]],
+                    *[event(provider=provider, instance=instance, type=kind) for kind in COUNTED])
+        capture(database.gateway_url, *[event(provider=provider, enrollment=str(uuid.uuid4())) for _ in range(5)],
+                event(provider=provider), event(provider=provider, enrollment=database.seeded[0][1][0], type="other"))
+    database.tables = [make_month(database, month, f"v.provider = 'p{month[:4]}'") for month in ("2001-03", "2002-07")]
+    database.each = 3 * 12 + 3 * 8 + 7
+    return database
+
+
+def count(database, table="campaign_events", where="true"):
+    return database.value(f"SELECT count(*) FROM {table} WHERE {where}")
+
+
+def step(database, archive=False, url=None):
+    with contextlib.closing(connect(url or database.gateway_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM retention_step_v1(30, 90, true, 90, %s)", (archive,))
+        return cursor.fetchone()
+
+
+def counters(database):
+    return database.sql("SELECT * FROM campaign_instances ORDER BY id"), \
+        database.sql("SELECT id, total_events, last_event_at FROM campaign_enrollments ORDER BY id")
+
+
+# ---- months ---------------------------------------------------------------------------------
+
+def test_audit_is_at_zero_before_during_and_after_and_counters_stay(old):
+    before = counters(old)
+    assert audit(old) == GOOD
+    for table in old.tables:
+        for what, amount in (("retired", None), ("folded", old.each), ("dropped", old.each)):
+            assert step(old) == (what, table, amount)
+            assert audit(old) == GOOD and counters(old) == before, what
+            # What comes meanwhile is counted beside it.
+            capture(old.gateway_url, event(enrollment=old.seeded[1][1][2], type="opened"))
+            assert audit(old) == GOOD
+            before = counters(old)
+    assert step(old) == (None, None, None)
+    assert count(old) == old.each + 6 and count(old, "campaign_events_retired") == 0
+    assert old.sql("SELECT table_name, events, bound, dropped_at IS NOT NULL FROM retired_months ORDER BY 1") == \
+        [(table, old.each, old.each - 6, True) for table in old.tables]
+
+
+def test_the_sums_are_small(old):
+    retention(old)
+    # Not a row an event: one an instance, type and month; one an enrollment.
+    assert count(old, "folded_events") == 2 * (3 * 8 + 1) and count(old, "folded_enrollments") == 12
+    assert old.value("SELECT sum(events) FROM folded_events") == 2 * (old.each - 6)
+
+
+def test_drift_is_still_seen_in_what_was_folded_and_repaired(old):
+    retention(old)
+    enrollment = old.seeded[0][1][0]
+    old.sql("UPDATE campaign_enrollments SET total_events = total_events + 3 WHERE id = %s", enrollment)
+    old.sql("UPDATE campaign_instances SET total_sent = total_sent - 2 WHERE id = %s", old.seeded[1][0])
+    assert audit(old) == (1, "2 drifts", 2)
+    before = count(old, "folded_events")
+    assert oncehook("audit", "--repair", "--database", old.gateway_url).returncode == 0
+    assert audit(old) == GOOD and before == count(old, "folded_events")
+
+
+def test_late_binding_leaves_retired_months_alone(old):
+    late = str(uuid.uuid4())
+    instance = old.seeded[0][0]
+    capture(old.gateway_url, *[event(provider=p, enrollment=late, type="opened") for p in ("late", "late", "now")])
+    make_month(old, "2003-01", "v.provider = 'late'")
+    while step(old)[0] != "retired" or old.value("SELECT max(to_at) FROM retired_months") < \
+            old.value("SELECT timestamptz '2003-02-01+00'"):
+        pass
+    old.sql("INSERT INTO campaign_enrollments (id, instance_id) VALUES (%s, %s)", late, instance)
+    with contextlib.closing(connect(old.gateway_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT enrollments::text[] FROM unbound_v1(NULL, NULL, 1000, 1000)")
+        assert late in cursor.fetchone()[0]
+        cursor.execute("SELECT bind_v1(ARRAY[%s::uuid], 1000)", (late,))
+        assert cursor.fetchone() == (1,), "the one in this month"
+    assert audit(old) == GOOD
+    retention(old)
+    assert audit(old) == GOOD
+    assert old.value("SELECT total_events FROM campaign_enrollments WHERE id = %s", late) == 1
+
+
+def test_days_decide_by_whole_months(database):
+    last = database.value("SELECT to_char(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 day', 'YYYY-MM')")
+    age = database.value("SELECT extract(day FROM now() AT TIME ZONE 'UTC')::integer - 1")  # of last month's end
+    table = make_month(database, last)
+    assert f"{table}: left" not in retention(database, "--table", "events", "--days", str(age + 1)).stdout
+    if age >= 1:
+        assert f"{table}: dropped" in retention(database, "--table", "events", "--days", str(age)).stdout
+
+
+def test_a_reader_holds_a_month_up_but_never_a_capture(old):
+    """The months leave as soon as the reader is done; captures wait for 100 ms at most each time."""
+    waits, done = [], threading.Event()
+
+    def captures():
+        with contextlib.closing(connect(old.gateway_url)) as connection, connection.cursor() as cursor:
+            from support.capture import call
+            while not done.is_set():
+                start = time.monotonic()
+                call(cursor, event(enrollment=old.seeded[0][1][0]))
+                waits.append(time.monotonic() - start)
+    with contextlib.closing(old.connect()) as reader, reader.cursor() as cursor:
+        reader.autocommit = False
+        cursor.execute("SELECT count(*) FROM campaign_events")
+        thread = threading.Thread(target=captures)
+        thread.start()
+        try:
+            run = subprocess.Popen([BINARY, "retention", "--database", old.owner_url], env=environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(2)
+            assert run.poll() is None and count(old, "pg_inherits", "inhparent = 'campaign_events'::regclass") == 6
+            reader.rollback()
+            assert run.wait(30) == 0
+        finally:
+            done.set()
+            thread.join()
+            run.communicate()
+    assert len(waits) > 20 and max(waits) < 0.25, sorted(waits)[-3:]
+    assert audit(old) == GOOD
+
+
+def test_the_gateways_role_may_take_steps_and_nothing_else(old):
+    for statement in ("SELECT fold_month_v1('x')", "SELECT drop_month_v1('campaign_events')", "SELECT old_months(1)",
+                      "SELECT retire_month_v1(1, false)", "SELECT archived_month_v1('x', '', '', 0)",
+                      "DELETE FROM folded_events", "UPDATE retired_months SET bytes = 0",
+                      "SELECT retire_workflows_v1('completed', 1, 1)", "INSERT INTO folded_enrollments DEFAULT VALUES",
+                      f"DROP TABLE {old.tables[0]}", "SELECT expire_cache_v1(1)"):
+        with contextlib.closing(connect(old.gateway_url)) as connection, connection.cursor() as cursor:
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+    with contextlib.closing(connect(old.gateway_url)) as connection, connection.cursor() as cursor:
+        for days in (0, 3651, -1):
+            with pytest.raises(psycopg2.errors.InvalidParameterValue, match="Invalid retentionDays"):
+                cursor.execute("SELECT * FROM retention_step_v1(NULL, NULL, false, %s, false)", (days,))
+
+
+# ---- archives -------------------------------------------------------------------------------
+
+def test_archive_is_whole_checked_and_read_back(old, tmp_path):
+    columns = "id, received_at, tx, enrollment_id, source, provider_event_id, event_type, payload, payload_bytes"
+    rows = sorted(old.sql(f"SELECT {columns} FROM {old.tables[0]}"), key=str)
+    said = retention(old, "--archive", str(tmp_path)).stdout
+    assert sorted(os.listdir(tmp_path)) == sorted(f"{table}.copy.gz{end}" for table in old.tables for end in ("", ".sha256"))
+    for table in old.tables:
+        assert f"{table}: {old.each} events in {tmp_path}/{table}.copy.gz" in said
+        subprocess.run(["sha256sum", "--check", "--strict", f"{table}.copy.gz.sha256"], cwd=tmp_path, check=True)
+        with open(tmp_path / f"{table}.copy.gz", "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == old.value(
+                "SELECT archive_sha256 FROM retired_months WHERE table_name = %s AND dropped_at IS NOT NULL", table)
+    old.sql("CREATE TABLE back (LIKE campaign_events)")
+    with contextlib.closing(old.connect()) as connection, connection.cursor() as cursor:
+        with gzip.open(tmp_path / f"{old.tables[0]}.copy.gz") as file:
+            cursor.copy_expert("COPY back FROM STDIN WITH (FORMAT text, HEADER MATCH)", io.BytesIO(file.read()))
+        connection.commit()
+    assert sorted(old.sql(f"SELECT {columns} FROM back"), key=str) == rows
+    assert audit(old) == GOOD
+
+
+def test_nothing_is_dropped_before_its_archive(old, tmp_path):
+    taken = tmp_path / f"{old.tables[0]}.copy.gz"
+    taken.write_text("somebody else's")
+    done = retention(old, "--archive", str(tmp_path), check=False)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    assert taken.read_text() == "somebody else's" and sorted(os.listdir(tmp_path)) == [taken.name]
+    # It waits for its archive: neither the gateway nor a run without one takes it further.
+    assert count(old, "campaign_events_retired") == old.each and audit(old) == GOOD
+    assert "waits for its archive" in retention(old, "--dry-run").stdout
+    retention(old)
+    assert count(old, "campaign_events_retired") == old.each and count(old) == old.each
+    taken.unlink()
+    assert f"{old.tables[0]}: dropped" in retention(old, "--archive", str(tmp_path)).stdout
+    assert count(old, "campaign_events_retired") == 0 and audit(old) == GOOD
+    assert retention(old, "--archive", "/nowhere/at/all", check=False).returncode == 0, "nothing to archive"
+
+
+def test_archive_that_cannot_be_written_leaves_the_month(old):
+    done = retention(old, "--archive", "/dev/full", check=False)
+    assert done.returncode == 1 and "cannot open /dev/full" in done.stderr
+    assert count(old) + count(old, "campaign_events_retired") == 3 * old.each and audit(old) == GOOD
+
+
+# ---- workflows, cache -----------------------------------------------------------------------
+
+AGES = [("completed", 29, True), ("completed", 31, False), ("failed", 89, True), ("failed", 91, False),
+        ("running", 9000, True), ("paused", 9000, True)]
+
+
+def make_workflows(database, **more):
+    for status, age, _ in AGES:
+        for has_end in (True, False):
+            database.sql("INSERT INTO workflow_states (workflow_name, status, current_step, context, started_at, "
+                         "completed_at) VALUES (%s, %s, 'last', '{\"a\": 1}', now() - %s * interval '1 day', "
+                         "CASE WHEN %s THEN now() - %s * interval '1 day' END)",
+                         f"{status} {age}", status, age, has_end, age)
+
+
+def own(database, table="workflow_states"):
+    return sorted(row[0] for row in database.sql(
+        f"SELECT workflow_name FROM {table} WHERE workflow_name NOT LIKE 'oncehook.%%'"))
+
+
+def test_workflows_leave_by_tiers_into_the_archive_and_running_ones_never(database):
+    make_workflows(database)
+    assert "workflow_states: 2 completed and 2 failed archived" in retention(database, "--table", "workflows").stdout
+    assert own(database) == sorted(2 * [f"{status} {age}" for status, age, stays in AGES if stays])
+    assert own(database, "workflow_states_archive") == sorted(2 * ["completed 31", "failed 91"])
+    assert database.sql("SELECT DISTINCT current_step, context, archived_at > now() - interval '1 minute' "
+                        "FROM workflow_states_archive") == [("last", {"a": 1}, True)]
+    assert database.sql("SELECT status, completed_at >= started_at FROM workflow_states "
+                        "WHERE workflow_name = 'oncehook.retention'") == [("completed", True)]
+
+
+@pytest.mark.parametrize("days, left", [("365", ["completed 29", "completed 31"]), ("30", ["completed 29"]), ("7", [])])
+def test_days_of_workflows_are_for_those_that_completed(database, days, left):
+    make_workflows(database)
+    retention(database, "--table", "workflows", "--days", days)
+    assert own(database)[:-8 or None] == sorted(2 * left) or [n for n in own(database) if n.startswith("c")] == sorted(2 * left)
+    assert "failed 89" in own(database) and "failed 91" not in own(database)
+
+
+def test_workflows_are_archived_and_deleted_or_neither(database):
+    make_workflows(database)
+    database.sql("ALTER TABLE workflow_states_archive ADD CHECK (status <> 'failed')")
+    done = retention(database, "--table", "workflows", check=False)
+    assert done.returncode == 1 and "violates check constraint" in done.stderr
+    assert own(database).count("failed 91") == 2 and "failed 91" not in own(database, "workflow_states_archive")
+    assert database.value("SELECT error FROM workflow_states WHERE workflow_name = 'oncehook.retention'") is not None
+
+
+def test_cache_rows_leave_at_their_expiry(database):
+    database.sql("INSERT INTO enrichment_cache (type, key, expires_at) SELECT 'person', k::text, "
+                 "now() + (k - 2500) * interval '1 hour' - interval '1 minute' FROM generate_series(1, 3000) k")
+    assert "enrichment_cache: 2500 deleted" in retention(database, "--table", "cache").stdout
+    assert count(database, "enrichment_cache") == 500
+
+
+# ---- the command line -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("table", ["workflows", "events"])
+def test_appendix_a_is_refused_whole_and_touches_nothing(old, table):
+    make_workflows(old)
+    before = own(old)
+    for days in ATTACKS + PARSE_INT + (["3651"] if table == "events" else []):
+        if days == "366" and table == "events":
+            continue
+        done = retention(old, "--table", table, f"--days={days}", check=False)
+        shown = days.replace("\n", "?")
+        assert done.returncode == 2 and f"Invalid retentionDays: {shown}\n" in done.stderr, days
+        assert done.stdout == ""
+    assert own(old) == before and count(old) == 3 * old.each
+
+
+@pytest.mark.parametrize("days", ["7", "30", "90", "365"])
+def test_valid_days_of_appendix_a_are_accepted(database, days):
+    assert retention(database, "--table", "workflows", "--days", days).returncode == 0
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--days", "30"], "--days needs --table"), (["--table", "secrets"], "not 'secrets'"),
+    (["--table", "cache", "--days", "30"], "Invalid retentionDays: 30"), (["--table"], "requires an argument")])
+def test_usage(database, arguments, words):
+    done = retention(database, *arguments, check=False)
+    assert done.returncode == 2 and words in done.stderr
+
+
+def test_dry_run_says_exactly_what_goes_and_changes_nothing(old):
+    make_workflows(old)
+    old.sql("INSERT INTO enrichment_cache (type, key, expires_at) VALUES ('person', 'a', now()), "
+            "('company', 'b', now()), ('company', 'c', now() + interval '1 day')")
+    lines = retention(old, "--dry-run").stdout.splitlines()
+    assert len(lines) == 6
+    for table in old.tables:
+        assert any(line.startswith(f"campaign_events: {table}, {old.each} events, ") for line in lines)
+    assert any(line.startswith("workflow_states: 2 failed failed 91, the oldest of ") for line in lines)
+    assert "enrichment_cache: 1 of type company, expired, would be deleted" in lines
+    assert count(old) == 3 * old.each and len(own(old)) == 12 and count(old, "workflow_states") == 12
+    assert retention(old).stdout.splitlines()[-1] == \
+        ("workflow_states: 2 completed and 2 failed archived; enrichment_cache: 2 deleted; "
+         f"campaign_events: 2 months, {2 * old.each} events")
+    assert retention(old, "--dry-run").stdout == "nothing is old enough\n"
+
+
+def test_only_one_runs_at_a_time(old):
+    with contextlib.closing(old.connect()) as other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('oncehook retention'), hashtext(current_schema()))")
+        done = retention(old, check=False)
+        assert done.returncode == 2 and "another one is running" in done.stderr and count(old) == 3 * old.each
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_half_way_leaves_a_whole_state_and_the_next_run_goes_on(old, number):
+    with contextlib.closing(old.connect()) as reader, reader.cursor() as cursor:
+        reader.autocommit = False
+        assert step(old)[0] == "retired"
+        cursor.execute("SELECT count(*) FROM campaign_events_retired")  # folding goes on, dropping must wait
+        run = subprocess.Popen([BINARY, "retention", "--database", old.owner_url], env=environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: count(old, "retired_months", "folded_at IS NOT NULL") == 1, what="the fold")
+        run.send_signal(number)
+        _, said = run.communicate(timeout=20)
+        assert run.returncode == (1 if number == signal.SIGINT else -number)
+        assert number != signal.SIGINT or "the next run goes on from there" in said
+        assert audit(old) == GOOD
+    wait_until(lambda: count(old, "pg_locks", "locktype = 'advisory'") == 0, what="the end of its session")
+    assert "2 months" in retention(old).stdout
+    assert audit(old) == GOOD and count(old) == old.each
+    assert old.sql("SELECT status, count(*) FROM workflow_states GROUP BY 1 ORDER BY 1") == [("completed", 1), ("failed", 1)]
+
+
+def test_policy_comes_from_the_configuration(old, tmp_path):
+    make_workflows(old)
+    config = tmp_path / "o.yaml"
+    config.write_text(json.dumps({
+        "listen": {"http": "127.0.0.1:0"}, "database": {"url": old.gateway_url, "owner_url": old.owner_url},
+        "retention": {"events": "3650d", "ledger": "3650d", "workflows": {"completed": "365d", "failed": "88d"}},
+        "sources": [{"name": "hmac", "provider": "hmac", "secrets": ["0123456789abcdef"], "header": "X-Signature",
+                     "algorithm": "sha256", "encoding": "hex"}]}))
+    lines = oncehook("retention", "-c", str(config), "--dry-run").stdout.splitlines()
+    assert sum(line.startswith("campaign_events: ") for line in lines) == 2  # of 2001 and 2002
+    assert sum("failed 89" in line for line in lines) == 1 and not any("completed" in line for line in lines)
