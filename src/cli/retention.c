@@ -339,8 +339,7 @@ static bool read_scope(struct retention *r, const char *name, const char *days,
     if (days && !read_days(days, *only ? (*only)->days_max : 3650))
         return refuse_days(days), false;
     if (name && !*only)
-        fprintf(stderr,
-                "oncehook retention: --table: events, ledger, workflows or cache, not '%s'\n",
+        fprintf(stderr, "oncehook retention: --table: events, workflows or cache, not '%s'\n",
                 name);
     else if (days && !*only)
         fputs("oncehook retention: --days needs --table\n", stderr);

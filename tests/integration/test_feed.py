@@ -244,7 +244,7 @@ def test_long_polls_are_bounded_and_who_hangs_up_makes_room(gateway):
     wires = [Wire(gateway.admin_port) for _ in range(16)]
     for wire in wires:
         wire.send(head.encode())
-    process.wait_until(lambda: ask(gateway, "now", wait=1)[0] == 503, what="the bound")
+    process.wait_until(lambda: ask(gateway, "now", wait=1)[0] == 503, 40, what="the bound")
     began = time.monotonic()
     assert gateway.admin("/readyz").status == 200 and ask(gateway, "now")[0] == 204
     assert gateway.admin("/v1/templates", token=TOKEN).status == 200
