@@ -386,7 +386,8 @@ static void run_batch(struct lane *lane)
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
     int64_t took_us = clock_mono_us() - began_us;
-    pace_note(&lane->pace, count, took_us);
+    if (!batch->bisect_until_mono_us) /* poison says nothing about the server's pace */
+        pace_note(&lane->pace, count, took_us);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */

@@ -489,7 +489,8 @@ def test_the_time_to_connect_covers_all_hosts(start_gateway, database, pretender
     gateway = start_gateway({"database": {"url": url_of(database, fake.port, database.cluster.port),
                                           "lanes": 4, "connect_timeout": "3s"}})
     assert time.monotonic() - began < 6
-    assert len(fake.times) <= 3, "the other lanes go where the first one was taken"
+    # one of the lanes, and upkeep's three
+    assert len(fake.times) <= 4, "the other lanes go where the first one was taken"
     assert gateway.deliver("hmac", gateway.sources["hmac"].event()).status == 200
 
 
