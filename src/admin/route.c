@@ -314,9 +314,11 @@ static bool read_param(const struct route_request *request, const struct oh_slic
     const struct route_param *param = &call->route->params[i];
     int place = place_in_path(call->route, param->name), times;
     const struct route_argument *argument = find_argument(request, param->name, &times);
-    struct oh_slice text = place >= 0 ? in_path[place]
-                           : argument ? argument->value
-                                      : (struct oh_slice){0};
+    struct oh_slice text = {0};
+    if (place >= 0)
+        text = in_path[place];
+    else if (argument)
+        text = argument->value;
     char words[256];
     call->values[i] = param->fallback;
     if (param->type == ROUTE_BODY) {
@@ -367,7 +369,7 @@ static bool read_params(const struct route_request *request, const struct oh_sli
 
 bool route_read(const struct route_request *request, struct route_call *call, struct reply *reply)
 {
-    struct oh_slice in_path[ROUTE_SEGMENTS_MAX];
+    struct oh_slice in_path[ROUTE_SEGMENTS_MAX] = {{0}};
     char allow[sizeof(reply->allow)] = "";
     memset(call, 0, sizeof(*call));
     for (const struct route *route = route_table; route->path; route++) {

@@ -240,7 +240,7 @@ static void build_source(struct loader *loader, struct source_form *form)
     if (config->listen.http.host && source->allow.count && !config->listen.trusted_proxies.count)
         loader_mistake(loader, line_of(form, "sources[].allow"),
                        "sources[].allow with plain listen.http needs listen.trusted_proxies");
-    if (!source->recipe || !source->name)
+    if (!source->provider || !source->recipe || !source->name)
         return; /* told already */
     oh_recipe_describe(source->recipe, &info);
     build_keyring(loader, form, info.has_private_key);

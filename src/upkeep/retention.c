@@ -98,9 +98,10 @@ enum store_action retention_run(const struct config *config, struct store *store
                  log_int("took_ms", (clock_mono_us() - start_us) / 1000));
 
     const char *const end[] = {workflow, action == STORE_COMMITTED ? NULL : error->sqlstate};
-    action = store_query(store,
-                         "/* retention_end */ SELECT workflow_end_v1($1::uuid, 'SQLSTATE ' || $2)",
-                         2, end, INT64_MAX, NULL, error);
+    enum store_action ended = store_query(
+        store, "/* retention_end */ SELECT workflow_end_v1($1::uuid, 'SQLSTATE ' || $2)", 2, end,
+        INT64_MAX, NULL, error);
+    (void)ended;             /* without it, the next begin ends the workflow */
     store_disconnect(store); /* and the lock with it: the connection is needed again in an hour */
     return STORE_COMMITTED;
 }
