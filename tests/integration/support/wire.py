@@ -46,7 +46,10 @@ class Wire:
             self.socket.close()
 
     def send(self, data):
-        self.socket.sendall(data)
+        try:
+            self.socket.sendall(data)
+        except BrokenPipeError:
+            pass  # refused before its end was sent (413): the answer is there to read
 
     def more(self):
         """Reads once; False when the other side has closed or reset."""
