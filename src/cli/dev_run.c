@@ -24,7 +24,7 @@ enum {
     GATEWAY_LEAVES_MS = 15 * 1000, /* it promises 10 s */
     PORT_RACES_MAX = 5, /* how often a port that was free may be lost to another program */
     BACK_OFF_FIRST_MS = 200,
-    BACK_OFF_MAX_MS = 30 * 1000,
+    BACK_OFF_MAX_MS = 2 * 1000, /* somebody sits before it: what held it up is gone in seconds */
     BACK_OFF_FORGET_MS = 60 * 1000, /* a server that ran this long crashed for a new reason */
     SHUT_DOWN_POLL_MS = 500,
 };

@@ -250,8 +250,11 @@ def test_a_crashed_postgres_comes_back(dev):
     for number in range(2):
         server = dev.postmaster()
         os.kill(server, signal.SIGKILL)
-        process.wait_until(lambda: dev.postmaster() not in (None, server) and
-                           dev.deliver(f"again {number}").status == 200, 60, 0.2, "PostgreSQL's return")
+        try:
+            process.wait_until(lambda: dev.postmaster() not in (None, server) and
+                               dev.deliver(f"again {number}").status == 200, 60, 0.2, "PostgreSQL's return")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\ndev said:\n{dev.errors()[-4000:]}") from error
     assert [dev.count(name) for name in ("first", "again 0", "again 1")] == [1, 1, 1]
     assert dev.stop() == 0
 
