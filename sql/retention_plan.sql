@@ -1,6 +1,6 @@
 -- `retention`: what a run would do now. A row each: words for --dry-run, and the steps it takes (for the
 -- progress bar). $1, $2: days of completed and failed workflows; $3: the cache too; $4: days of events
--- (null: not that table); $5: exact numbers of events are wanted, which reads the months.
+-- (null: not that table); $5: exact numbers are wanted, which reads the months and the ledger; $6: days of keys.
 SELECT format('campaign_events: %s, %s%s, would be folded and dropped', o.table_name,
               CASE WHEN $5 THEN (SELECT count(*) FROM campaign_events v
                                   WHERE v.received_at >= o.from_at AND v.received_at < o.to_at) || ' events, ' END,
@@ -26,4 +26,17 @@ SELECT format('workflow_states: %s %s %s, the oldest of %s, would be archived', 
 UNION ALL
 SELECT format('enrichment_cache: %s of type %s, expired, would be deleted', count(*), c.type), count(*) / 1000 + 1
   FROM enrichment_cache c WHERE $3::boolean AND c.expires_at < now() GROUP BY c.type
+UNION ALL
+-- The months go first: what holds a key back is what will be left of them.
+SELECT format('event_keys: %s keys received before %s would be deleted', k.keys,
+              to_char(k.before_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')), k.pages / 2000 + 1
+  FROM (SELECT b.before_at, pg_relation_size('event_keys') / current_setting('block_size')::bigint AS pages,
+               CASE WHEN $5 THEN (SELECT count(*) FROM event_keys e
+                                   WHERE e.ctid >= b.from_tid
+                                     AND e.received_at < b.before_at) END AS keys
+          FROM (SELECT keys_before($6::integer, $4::integer) AS before_at,
+                       format('(%s,0)', key_position($6::integer))::tid AS from_tid
+                OFFSET 0) b -- else both are asked for each key
+         WHERE $6::integer IS NOT NULL) k
+ WHERE k.keys IS DISTINCT FROM 0
 ORDER BY 1

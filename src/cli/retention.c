@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* oncehook retention: lets go of what is older than its policy says, step by step, until nothing is
- * left to do. A step is one call of retention_step_v1(), one transaction, so that whatever ends
+ * left to do. A step is one call of retention_step_v2(), one transaction, so that whatever ends
  * this leaves a whole state and the next run goes on from there. Only integers that were read here
  * to their last character reach SQL, as parameters. */
 #include "base/clock.h"
@@ -16,10 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DAY_S = 86400, WAIT_S = 60, BAR_WIDTH = 30 };
+enum { DAY_S = 86400, WAIT_S = 60, BAR_WIDTH = 30, KEYS_PAUSE_MS = 50 };
 
-/* The parameters of retention_step_v1() and of retention_plan.sql. */
-enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, PARAMETER_COUNT };
+/* The parameters of retention_plan.sql; retention_step_v2() has one more, the run's workflow. */
+enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, PARAMETER_COUNT };
 
 /* What --table knows. `days`: where --days goes; -1: its rows carry their own time. */
 static const struct table {
@@ -27,6 +27,7 @@ static const struct table {
     int days, days_max;
 } tables[] = {
     {"events", EVENTS, 3650},
+    {"ledger", LEDGER, 3650},
     {"workflows", COMPLETED, 365}, /* what failed has a policy of its own */
     {"cache", -1, 0},
 };
@@ -37,11 +38,11 @@ struct retention {
     PGconn *connection;
     const char *archive;             /* directory, or NULL */
     char values[PARAMETER_COUNT][8]; /* "" = null */
-    const char *parameters[PARAMETER_COUNT];
+    const char *parameters[PARAMETER_COUNT + 1];
     char workflow[40];           /* id of this run in workflow_states, or "" */
     const char *month;           /* the one that is being archived */
     long long steps, steps_done; /* of the progress bar */
-    long long completed, failed, cache, months, events; /* what went */
+    long long completed, failed, cache, months, events, keys; /* what went */
     bool is_tty;
 };
 
@@ -150,9 +151,10 @@ static PGresult *next_step(const struct retention *r)
     for (;;) {
         PGresult *row = PQexecParams(
             r->connection,
-            "SELECT * FROM retention_step_v1($1::integer, $2::integer, $3::boolean, $4::integer, "
-            "$5::boolean)",
-            PARAMETER_COUNT, NULL, r->parameters, NULL, NULL, 0);
+            "SELECT * FROM retention_step_v2($1::integer, $2::integer, $3::boolean, $4::integer, "
+            "$5::boolean, $6::integer, (SELECT started_at FROM workflow_states WHERE id = "
+            "$7::uuid))",
+            PARAMETER_COUNT + 1, NULL, r->parameters, NULL, NULL, 0);
         const char *state = PQresultErrorField(row, PG_DIAG_SQLSTATE);
         bool is_busy = state && (strcmp(state, "55P03") == 0 || strcmp(state, "40P01") == 0);
         if (PQresultStatus(row) == PGRES_TUPLES_OK)
@@ -227,7 +229,10 @@ static bool run_steps(struct retention *r)
         bool ok = true;
         if (strcmp(step, "expired") == 0)
             r->cache += amount;
-        else if (strcmp(step, "archived") == 0)
+        else if (strcmp(step, "forgotten") == 0) {
+            r->keys += amount;
+            usleep(KEYS_PAUSE_MS * 1000); /* as long as the step took: half is left for captures */
+        } else if (strcmp(step, "archived") == 0)
             *(strcmp(name, "failed") == 0 ? &r->failed : &r->completed) += amount;
         else
             ok = note_month(r, step, name, PQgetvalue(row, 0, 2));
@@ -265,17 +270,18 @@ static bool run(struct retention *r)
         query(r,
               "SELECT workflow_begin_v1('retention', jsonb_build_object('completed_days',"
               " $1::integer, 'failed_days', $2::integer, 'cache', $3::boolean,"
-              " 'event_days', $4::integer, 'archive', $5::boolean))",
+              " 'event_days', $4::integer, 'archive', $5::boolean, 'key_days', $6::integer))",
               PARAMETER_COUNT, r->parameters);
     if (!row)
         return false;
     snprintf(r->workflow, sizeof(r->workflow), "%s", PQgetvalue(row, 0, 0));
+    r->parameters[PARAMETER_COUNT] = r->workflow;
     PQclear(row);
     bool ok = run_steps(r);
     clear_bar(r);
     printf("workflow_states: %lld completed and %lld failed archived; enrichment_cache: %lld "
-           "deleted; campaign_events: %lld months, %lld events\n",
-           r->completed, r->failed, r->cache, r->months, r->events);
+           "deleted; campaign_events: %lld months, %lld events; event_keys: %lld deleted\n",
+           r->completed, r->failed, r->cache, r->months, r->events, r->keys);
 
     const char *const end[] = {r->workflow, ok ? NULL : is_stopped ? "stopped" : "see its stderr"};
     PGresult *ended = PQexecParams(r->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL,
@@ -318,11 +324,13 @@ static void set_policy(struct retention *r, const struct config *config, const s
         [COMPLETED] = config ? days_of(config->retention.workflows_completed_s) : 30,
         [FAILED] = config ? days_of(config->retention.workflows_failed_s) : 90,
         [EVENTS] = config ? days_of(config->retention.events_s) : 90,
-        [LAST] = 0,
+        [LEDGER] = config ? days_of(config->retention.ledger_s) : 180,
     };
-    for (int i = 0; i < LAST; i++) {
+    for (int i = 0; i < PARAMETER_COUNT; i++) {
+        if (i == CACHE || i == LAST)
+            continue;
         bool is_asked = !only || only->days == i || (i == FAILED && only->days == COMPLETED);
-        if (i != CACHE && is_asked && !r->values[i][0])
+        if (is_asked && !r->values[i][0])
             snprintf(r->values[i], sizeof(r->values[i]), "%d", policy[i]);
         r->parameters[i] = r->values[i][0] ? r->values[i] : NULL;
     }
@@ -339,7 +347,8 @@ static bool read_scope(struct retention *r, const char *name, const char *days,
     if (days && !read_days(days, *only ? (*only)->days_max : 3650))
         return refuse_days(days), false;
     if (name && !*only)
-        fprintf(stderr, "oncehook retention: --table: events, workflows or cache, not '%s'\n",
+        fprintf(stderr,
+                "oncehook retention: --table: events, ledger, workflows or cache, not '%s'\n",
                 name);
     else if (days && !*only)
         fputs("oncehook retention: --days needs --table\n", stderr);
@@ -366,10 +375,10 @@ int cli_retention(int argc, char **argv)
         {"schema", .argument = "NAME", .value = &from.schema,
          .words = "The schema (default: the configured one, else public)"},
         {"table", .argument = "NAME", .value = &name,
-         .words = "Only events, workflows or cache (default: all of them)"},
+         .words = "Only events, ledger, workflows or cache (default: all of them)"},
         {"days", .argument = "N", .value = &days,
          .words = "Instead of the policy of --table: workflows (those that completed) 1 to 365, "
-                  "events 1 to 3650"},
+                  "events and ledger 1 to 3650"},
         {"dry-run", .words = "Say exactly what would go, change nothing", .flag = &is_dry_run},
         {"archive", .argument = "DIR", .value = &r.archive,
          .words = "Write each month to DIR before it is dropped: compressed COPY, with a checksum"},
@@ -379,7 +388,8 @@ int cli_retention(int argc, char **argv)
     cli_read_options(options,
                      "Let go of what is older than its policy says: whole months of events (their "
                      "counts stay), completed and failed workflows (they go to the archive table), "
-                     "expired cache rows. One at a time. Exit 0 when nothing is left to do, 1 when "
+                     "expired cache rows, keys of the ledger whose events are gone. One at a time. "
+                     "Exit 0 when nothing is left to do, 1 when "
                      "it was stopped or a month is in use (run it again), 2 for anything else.",
                      argc, argv);
     if (!read_scope(&r, name, days, &only) || !cli_database_find(&from, true, &database))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Retention by the gateway itself, once a day: retention_step_v1() until nothing is left to do, as
+/* Retention by the gateway itself, once a day: retention_step_v2() until nothing is left to do, as
  * the configuration says (`oncehook retention` does the same, and archives). Of several gateways
  * one does it; what fails or is in the way, it leaves for the next hour. */
 #include "upkeep/chores.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { DAY_S = 86400, TRIES = 20 };
-enum { COMPLETED, FAILED, EVENTS, POLICY_COUNT };
+enum { COMPLETED, FAILED, EVENTS, LEDGER, WORKFLOW, PARAMETER_COUNT };
 
 static const char *write_days(char text[24], int64_t seconds)
 {
@@ -22,35 +22,40 @@ static const char *write_days(char text[24], int64_t seconds)
 
 /* One step; *is_done: there is none left. What a month waits for (55P03, a reader) is tried again,
  * with pauses in which captures that queued behind the try get through. */
-static enum store_action take_step(struct store *store, const char *const *days, bool *is_done,
-                                   int64_t *dropped, struct store_error *error)
+static enum store_action take_step(struct store *store, const char *const *parameters,
+                                   bool *is_done, int64_t *dropped, struct store_error *error)
 {
     enum store_action action = STORE_RETRY;
+    bool has_worked = false; /* keys were walked for 50 ms: as long is left for captures */
     for (int i = 0; i < TRIES && action == STORE_RETRY; i++) {
         PGresult *row = NULL;
         if (i > 0 && store_query(store, "/* retention_pause */ SELECT pg_sleep(0.5)", 0, NULL,
                                  INT64_MAX, NULL, error) != STORE_COMMITTED)
             return STORE_RECONNECT;
         action = store_query(store,
-                             "/* retention_step_v1 */ SELECT step FROM "
-                             "retention_step_v1($1::integer, $2::integer, true, "
-                             "$3::integer, false)",
-                             POLICY_COUNT, days, INT64_MAX, &row, error);
+                             "/* retention_step_v2 */ SELECT step FROM retention_step_v2("
+                             "$1::integer, $2::integer, true, $3::integer, false, $4::integer,"
+                             " (SELECT started_at FROM workflow_states WHERE id = $5::uuid))",
+                             PARAMETER_COUNT, parameters, INT64_MAX, &row, error);
         if (action == STORE_COMMITTED) {
             *is_done = PQgetisnull(row, 0, 0);
             *dropped += strcmp(PQgetvalue(row, 0, 0), "dropped") == 0;
+            has_worked = strcmp(PQgetvalue(row, 0, 0), "forgotten") == 0;
         }
         PQclear(row);
     }
+    if (action == STORE_COMMITTED && has_worked)
+        action = store_query(store, "/* retention_pause */ SELECT pg_sleep(0.05)", 0, NULL,
+                             INT64_MAX, NULL, error);
     return action;
 }
 
-static enum store_action take_steps(struct store *store, const char *const *days, int64_t *dropped,
-                                    struct store_error *error)
+static enum store_action take_steps(struct store *store, const char *const *parameters,
+                                    int64_t *dropped, struct store_error *error)
 {
     enum store_action action = STORE_COMMITTED;
     for (bool is_done = false; !is_done && action == STORE_COMMITTED;)
-        action = take_step(store, days, &is_done, dropped, error);
+        action = take_step(store, parameters, &is_done, dropped, error);
     return action;
 }
 
@@ -76,17 +81,18 @@ static enum store_action begin(struct store *store, char workflow[40], struct st
 enum store_action retention_run(const struct config *config, struct store *store,
                                 struct store_error *error)
 {
-    char text[POLICY_COUNT][24], workflow[40] = "";
-    const char *const days[] = {write_days(text[0], config->retention.workflows_completed_s),
-                                write_days(text[1], config->retention.workflows_failed_s),
-                                write_days(text[2], config->retention.events_s)};
+    char text[WORKFLOW][24], workflow[40] = "";
+    const char *const parameters[] = {write_days(text[0], config->retention.workflows_completed_s),
+                                      write_days(text[1], config->retention.workflows_failed_s),
+                                      write_days(text[2], config->retention.events_s),
+                                      write_days(text[3], config->retention.ledger_s), workflow};
     int64_t dropped = 0, start_us = clock_mono_us();
     enum store_action action = begin(store, workflow, error);
     if (action == STORE_COMMITTED && !workflow[0])
         store_disconnect(store);
     if (action != STORE_COMMITTED || !workflow[0])
         return action;
-    action = take_steps(store, days, &dropped, error);
+    action = take_steps(store, parameters, &dropped, error);
 
     if (action != STORE_COMMITTED && error->sqlstate[0])
         LOG_LINE(LOG_WARNING, "upkeep", "retention did not end; it is tried again in an hour",

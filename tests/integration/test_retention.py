@@ -302,14 +302,90 @@ def test_cache_rows_leave_at_their_expiry(database):
     assert count(database, "enrichment_cache") == 500
 
 
+# ---- the ledger -----------------------------------------------------------------------------
+
+def deleted(done):
+    return int(re.search(r"event_keys: (\d+) deleted", done.stdout)[1])
+
+
+def test_no_key_leaves_before_its_event(old):
+    assert deleted(retention(old, "--table", "ledger", "--days", "1")) == 0  # the months of 2001 and 2002 are there
+    assert step(old)[0] == "retired"                                        # one of them is on its way
+    assert deleted(retention(old, "--table", "ledger")) == 0 and audit(old) == GOOD
+    retention(old, "--table", "events")
+    assert count(old, "event_keys") == 3 * old.each and audit(old) == GOOD
+    assert deleted(retention(old, "--table", "ledger", "--days", "3650")) == 2 * old.each
+    assert count(old, "event_keys") == count(old) == old.each and audit(old) == GOOD
+
+
+def test_keys_leave_at_their_age_wherever_they_lie(database):
+    database.sql("INSERT INTO event_keys SELECT k, 'name:x', now() - k * interval '1 day' - interval '1 minute'"
+                 " FROM generate_series(1, 400) k ORDER BY md5(k::text)")
+    first = database.value("SELECT date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'")
+    young = count(database, "event_keys", f"received_at >= '{first}'")
+    assert deleted(retention(database, "--table", "ledger", "--days", "300")) == 101
+    assert deleted(retention(database)) == 120 and count(database, "event_keys") == 179
+    assert deleted(retention(database, "--table", "ledger", "--days", "1")) == 179 - young  # this month is there
+
+
+def test_an_event_that_comes_after_its_key_has_left_is_new(old):
+    again = event(id="again", provider="p2001", enrollment=old.seeded[0][1][0], type="sent")
+    capture(old.gateway_url, again)
+    make_month(old, "2001-04")
+    old.sql("UPDATE event_keys SET received_at = '2001-04-15' WHERE provider_event_id = 'again'")
+    old.sql("UPDATE campaign_events SET received_at = '2001-04-15' WHERE provider_event_id = 'again'")
+    retention(old, "--table", "events")
+    capture(old.gateway_url, again)
+    assert count(old, where="provider_event_id = 'again'") == 0  # the ledger outlives the month
+    retention(old, "--table", "ledger")
+    capture(old.gateway_url, again)
+    assert count(old, where="provider_event_id = 'again'") == 1 and audit(old) == GOOD
+
+
+def test_a_capture_of_a_key_that_leaves_waits_and_captures_anew(database):
+    database.sql("INSERT INTO event_keys SELECT 'k' || k, 'provider:p', '2001-01-01' FROM generate_series(1, 500) k")
+    mine = event(id="k7", scope="provider:p")
+    with contextlib.closing(database.connect()) as walker, walker.cursor() as cursor:
+        walker.autocommit = False
+        cursor.execute("SELECT step, amount FROM retention_step_v2(NULL, NULL, false, NULL, false, 180, now())")
+        assert cursor.fetchone() == ("forgotten", 500)
+        captured = threading.Thread(target=capture, args=(database.gateway_url, mine))
+        captured.start()
+        wait_until(lambda: count(database, "pg_locks", "NOT granted") == 1, what="the capture's wait")
+        walker.commit()
+        captured.join(10)
+    assert count(database) == 1 and count(database, "event_keys") == 1 and audit(database) == GOOD
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_walk_that_was_stopped_goes_on_from_its_page(database, number):
+    total = 300000
+    database.sql("INSERT INTO event_keys SELECT 'key ' || k, 'name:x', CASE WHEN k % 3 = 0 THEN now() ELSE '2001-01-01' END"
+                 f" FROM generate_series(1, {total}) k")
+    run = subprocess.Popen([BINARY, "retention", "--database", database.owner_url], env=environment(),
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: count(database, "key_walk", "next_page > 0") == 1, what="its first step")
+    run.send_signal(number)
+    run.communicate(timeout=20)
+    assert run.returncode == (1 if number == signal.SIGINT else -number)
+    wait_until(lambda: count(database, "pg_locks", "locktype = 'advisory'") == 0, what="the end of its session")
+    [(page, end, gone)] = database.sql("SELECT next_page, end_page, keys FROM key_walk WHERE ended_at IS NULL")
+    assert 0 < page < end and count(database, "event_keys") == total - gone
+    plan = retention(database, "--dry-run").stdout
+    done = deleted(retention(database))
+    assert f"event_keys: {done} keys received before " in plan
+    assert gone + done == total * 2 // 3 and count(database, "event_keys") == total // 3
+    assert database.sql("SELECT keys FROM key_walk WHERE ended_at > now() - interval '1 minute'") == [(gone + done,)]
+
+
 # ---- the command line -----------------------------------------------------------------------
 
-@pytest.mark.parametrize("table", ["workflows", "events"])
+@pytest.mark.parametrize("table", ["workflows", "events", "ledger"])
 def test_appendix_a_is_refused_whole_and_touches_nothing(old, table):
     make_workflows(old)
     before = own(old)
-    for days in ATTACKS + PARSE_INT + (["3651"] if table == "events" else []):
-        if days == "366" and table == "events":
+    for days in ATTACKS + PARSE_INT + (["3651"] if table != "workflows" else []):
+        if days == "366" and table != "workflows":
             continue
         done = retention(old, "--table", table, f"--days={days}", check=False)
         shown = days.replace("\n", "?")
@@ -336,7 +412,8 @@ def test_dry_run_says_exactly_what_goes_and_changes_nothing(old):
     old.sql("INSERT INTO enrichment_cache (type, key, expires_at) VALUES ('person', 'a', now()), "
             "('company', 'b', now()), ('company', 'c', now() + interval '1 day')")
     lines = retention(old, "--dry-run").stdout.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
+    assert any(line.startswith(f"event_keys: {2 * old.each} keys received before ") for line in lines)
     for table in old.tables:
         assert any(line.startswith(f"campaign_events: {table}, {old.each} events, ") for line in lines)
     assert any(line.startswith("workflow_states: 2 failed failed 91, the oldest of ") for line in lines)
@@ -344,7 +421,7 @@ def test_dry_run_says_exactly_what_goes_and_changes_nothing(old):
     assert count(old) == 3 * old.each and len(own(old)) == 12 and count(old, "workflow_states") == 12
     assert retention(old).stdout.splitlines()[-1] == \
         ("workflow_states: 2 completed and 2 failed archived; enrichment_cache: 2 deleted; "
-         f"campaign_events: 2 months, {2 * old.each} events")
+         f"campaign_events: 2 months, {2 * old.each} events; event_keys: {2 * old.each} deleted")
     assert retention(old, "--dry-run").stdout == "nothing is old enough\n"
 
 
