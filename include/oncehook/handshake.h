@@ -34,6 +34,9 @@ bool oh_handshake(const char *provider, const struct oh_request *request,
                   const struct oh_handshake_options *options, struct oh_arena *arena,
                   struct oh_handshake_answer *out);
 
+/* True when a handshake of `provider` brings a secret (Asana, Notion). Thread: any. */
+bool oh_handshake_learns(const char *provider);
+
 /* True when `provider` asks with this method, "GET" say. Thread: any. */
 bool oh_handshake_takes(const char *provider, struct oh_slice method);
 

@@ -32,6 +32,10 @@ struct oh_keyring *oh_keyring_new(const struct oh_recipe *recipe) OH_MUST_CHECK;
 enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret,
                               struct oh_error *err) OH_MUST_CHECK;
 
+/* From when until when the secret that was added last is taken, unix milliseconds, both included.
+ * INT64_MIN and INT64_MAX, as it is added: always. What counts is the moment of arrival. */
+void oh_keyring_limit(struct oh_keyring *ring, int64_t not_before_ms, int64_t not_after_ms);
+
 /* Adds a certificate (PEM) that requests may name by `url`, for schemes that sign with one (SNS,
  * PayPal); a request that names another is refused. Errors: OH_INVALID. */
 enum oh_status oh_keyring_add_certificate(struct oh_keyring *ring, struct oh_slice url,
@@ -61,7 +65,7 @@ struct oh_verify_result {
 /* The scheme's own window, for oh_verify's past_tolerance_s. */
 #define OH_TOLERANCE_OF_SCHEME (-1)
 
-/* Verifies `request` against every secret of `ring`.
+/* Verifies `request` against every secret of `ring` that is taken at `now_ms`.
  * now_ms: unix time in milliseconds. past_tolerance_s: how old a signed timestamp may be, in
  * seconds, OH_TOLERANCE_OF_SCHEME for the recipe's own. `arena` takes what is needed while
  * it runs: a few KiB and at most eight times the body; NULL does for schemes that sign bytes as

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wiring. Start: metrics, spool, lanes, http, drain, upkeep, admin. Stop, so that nothing accepted
- * is lost: the drain feeds no more, http takes no more and waits for its deliveries, then the lanes
- * end, then the spool with what they left to it, then the threads that answered. */
+/* Wiring. Start: secrets, metrics, spool, lanes, http, drain, upkeep, admin. Stop, so that nothing
+ * accepted is lost: the drain feeds no more, http takes no more and waits for its deliveries, then
+ * the lanes end, then the spool with what they left to it, then the threads that answered. */
 #include "app/app.h"
 
 #include "admin/admin.h"
@@ -26,10 +26,15 @@ enum {
     PROGRESS_MS = 200,
 };
 
+enum { MISTAKES_SAID = 20 }; /* of a configuration that is refused */
+
 enum { SHARD_UPKEEP, SHARD_SPOOL, OWN_SHARDS };
 
 struct app {
     const struct config *config;
+    struct vault *vault;
+    _Atomic int64_t loaded_s; /* when the secrets in use were */
+    _Atomic uint64_t reload_failures;
     struct metrics *metrics;
     struct spool *spool; /* NULL: outage: refuse */
     struct lanes *lanes;
@@ -104,6 +109,10 @@ static void get_state(void *context, struct admin_state *state)
     state->gauges.lanes = state->lanes.total;
     state->gauges.waiting_batches = state->lanes.waiting;
     state->gauges.slow_statements = (double)store_slow_statements();
+    state->gauges.configuration_loaded = (double)atomic_load(&app->loaded_s);
+    state->gauges.reload_failures = (double)atomic_load(&app->reload_failures);
+    state->gauges.print_secrets = vault_print_matches;
+    state->gauges.secrets = app->vault;
     upkeep_fill_gauges(app->upkeep, &state->gauges);
     state->gauges.connections = (double)http_connections(app->http);
     state->gauges.memory_bytes = (double)http_memory_bytes(app->http);
@@ -151,10 +160,13 @@ static enum oh_status start(struct app *app, struct oh_error *err)
     const struct http_hooks http_hooks = {
         .context = app, .submit = submit, .look = look, .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
-    enum oh_status status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
+    enum oh_status status = vault_new(config, &app->vault, err);
+    atomic_store(&app->loaded_s, clock_wall_us() / 1000000);
     if (status == OH_OK)
-        status =
-            http_start(config, app->metrics, config->database.lanes, &http_hooks, &app->http, err);
+        status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
+    if (status == OH_OK)
+        status = http_start(config, app->vault, app->metrics, config->database.lanes, &http_hooks,
+                            &app->http, err);
     if (status == OH_OK && app->spool)
         status = drain_start(config, app->lanes, app->spool, &app->drain, err);
     if (status == OH_OK)
@@ -193,6 +205,48 @@ static void stop(struct app *app)
     upkeep_stop(app->upkeep);
     lanes_free(app->lanes);
     metrics_free(app->metrics);
+    vault_free(app->vault);
+}
+
+/* ---- reload ---------------------------------------------------------------------------------- */
+
+static void refuse_reload(struct app *app, const struct config_mistakes *mistakes, const char *why)
+{
+    atomic_fetch_add(&app->reload_failures, 1);
+    for (size_t i = 0; i < mistakes->count && i < MISTAKES_SAID; i++)
+        LOG_LINE(LOG_ERROR, "app", "a mistake in the configuration",
+                 log_int("line", mistakes->items[i].line),
+                 log_text("reason", mistakes->items[i].text));
+    LOG_LINE(LOG_ERROR, "app", "configuration not reloaded: the old one stays in use",
+             log_text("file", app->config->path), log_int("mistakes", (int64_t)mistakes->count),
+             log_text("reason", why));
+}
+
+/* Requests go on: they pick the new secrets up, each as a whole. */
+static void reload(struct app *app)
+{
+    struct config *fresh = NULL;
+    struct config_mistakes mistakes = {NULL, 0};
+    struct oh_error err = {.text = ""};
+    enum oh_status status = config_load(app->config->path, &fresh, &mistakes);
+    char *changes = status == OH_OK ? config_changes(app->config, fresh) : NULL;
+    if (status == OH_OK)
+        status = vault_reload(app->vault, fresh, &err);
+    if (status != OH_OK) {
+        refuse_reload(app, &mistakes,
+                      mistakes.count ? "the file has mistakes"
+                      : err.text[0]  ? err.text
+                                     : "out of memory");
+    } else {
+        atomic_store(&app->loaded_s, clock_wall_us() / 1000000);
+        LOG_LINE(LOG_INFO, "app", "secrets reloaded", log_text("file", app->config->path));
+        if (changes && changes[0])
+            LOG_LINE(LOG_WARNING, "app", "changes that wait for a restart",
+                     log_text("options", changes));
+    }
+    free(changes);
+    config_mistakes_free(&mistakes);
+    config_free(fresh);
 }
 
 static void wait_for_signal(struct app *app, const sigset_t *signals)
@@ -207,8 +261,7 @@ static void wait_for_signal(struct app *app, const sigset_t *signals)
             return;
         }
         if (number == SIGHUP)
-            LOG_LINE(LOG_INFO, "app", "SIGHUP is ignored: restart to read the configuration again",
-                     log_text("signal", "SIGHUP"));
+            reload(app);
         if (!was_ready && is_ready(app, &part)) {
             was_ready = true;
             puts("ready");

@@ -24,10 +24,11 @@ static enum oh_status open_signer(struct post_door *door, const char *key_file,
     struct oh_slice pem = {NULL, 0};
     char path[4096];
     oh_recipe_describe(source->recipe, &info);
+    struct oh_slice secret = config_secret_at(source, clock_wall_us() / 1000);
     if (!info.has_private_key && !key_file)
-        return source->secret_count
-                   ? oh_signer_new(source->recipe, source->secrets[0].bytes, &door->signer, err)
-                   : oh_fail(err, OH_INVALID, "source %s has no secret", source->name);
+        return secret.data ? oh_signer_new(source->recipe, secret, &door->signer, err)
+                           : oh_fail(err, OH_INVALID, "source %s has no secret that is taken now",
+                                     source->name);
     if (!key_file && snprintf(path, sizeof(path), "%s/keys/%s.pem", directory, source->name) >=
                          (int)sizeof(path))
         return oh_fail(err, OH_INVALID, "%s: too long a path", directory);

@@ -160,6 +160,7 @@ void config_free(struct config *config)
         source_free(&config->sources[i]);
     free(config->sources);
     free(config->source_slots);
+    free(config->written);
     oh_catalog_free(config->catalog);
     options_free(IN_CONFIG, config);
     for (size_t i = 0; i < config->file_count; i++)

@@ -29,6 +29,21 @@ struct config_networks {
     size_t count;
 };
 
+/* Where a secret comes from. */
+enum config_origin {
+    CONFIG_FROM_TEXT,
+    CONFIG_FROM_ENVIRONMENT,
+    CONFIG_FROM_FILE,
+    CONFIG_FROM_CREDENTIAL
+};
+
+/* What is said of a secret beside itself. */
+struct config_terms {
+    char name[64]; /* as configured, else its place in the list, from 1 */
+    enum config_origin origin;
+    int64_t not_before_ms, not_after_ms; /* unix time, both included; INT64_MIN, INT64_MAX = none */
+};
+
 /* One source: POST /in/NAME. Immutable; its number is its place in config.sources. */
 struct config_source {
     uint32_t number;
@@ -36,7 +51,8 @@ struct config_source {
     const struct oh_recipe *recipe; /* belongs to config.catalog */
     char *provider; /* what goes into the provider column, "hmac" for the own scheme */
     struct oh_keyring *keyring;
-    struct secret *secrets; /* as configured, for `send`; same order as in the ring */
+    struct secret *secrets;     /* as configured, for `send`; same order as in the ring */
+    struct config_terms *terms; /* of each */
     size_t secret_count;
     struct oh_mapping *mapping;
     char *map_enrollment; /* as configured, for `send`; NULL = the recipe's default */
@@ -52,6 +68,8 @@ struct config_source {
     struct config_networks allow; /* count 0 = everybody */
     char *verify_token;           /* what a handshake must know; NULL = not given */
     char *public_key;             /* what a handshake's answer names; NULL = not given */
+    int64_t arm_until_ms;         /* until when a handshake may bring a secret; 0 = never */
+    uint64_t *written;            /* see struct config */
     bool is_asked;                /* the provider's POST may be a handshake */
     int answer_status;            /* of a committed delivery, where the provider wants its own */
     const char *answer_body;      /* the recipe's; NULL = none */
@@ -130,7 +148,8 @@ struct config {
     size_t source_slot_mask;
     struct config_file *files;
     size_t file_count;
-    int64_t threads; /* http threads: one per core */
+    int64_t threads;   /* http threads: one per core */
+    uint64_t *written; /* of each option a hash of what stands in the file; 0 = nothing */
 };
 
 /* One mistake, as `check` prints it: "FILE:LINE: TEXT". */
@@ -163,6 +182,16 @@ enum oh_status config_check(const char *path, struct config **out, struct config
 
 /* Prints the table of all options as Markdown: docs/configuration.md holds this very text. */
 void config_options_print(FILE *to);
+
+/* The first of the source's secrets that is taken at this moment; data NULL: none is. */
+struct oh_slice config_secret_at(const struct config_source *source, int64_t now_ms);
+
+/* "environment", "file" …, for people. */
+const char *config_origin_word(enum config_origin origin);
+
+/* What stands otherwise in `fresh` than in `old` and is not taken while the gateway runs: names of
+ * options and sources, ", " between; "" = nothing. malloc'ed; NULL when memory is gone. */
+char *config_changes(const struct config *old, const struct config *fresh) OH_MUST_CHECK;
 
 /* The source of that name, or NULL. Thread: any. */
 const struct config_source *config_find_source(const struct config *config, struct oh_slice name);

@@ -114,6 +114,7 @@ enum option_type {
     OPTION_DURATION_MS, /* int64_t, milliseconds */
     OPTION_DURATION_S,  /* int64_t, seconds */
     OPTION_CHOICE,      /* enum: number of the word */
+    OPTION_MOMENT,      /* int64_t, unix milliseconds */
     OPTION_ADDRESS,     /* struct config_address */
     OPTION_SECRET,      /* struct secret */
     OPTION_PATH,        /* char *, made absolute or from the working directory */
@@ -170,6 +171,12 @@ const char *option_parse(struct loader *loader, const struct option *option, con
 
 /* "192.0.2.0/24", "2001:db8::/32" or one address. Returns NULL, or what is wrong. */
 const char *network_parse(const char *text, struct config_network *network);
+
+/* "2026-12-01T00:00:00Z". Returns NULL, or what is wrong. */
+const char *moment_parse(const char *text, int64_t *unix_ms);
+
+/* "a to z, 0 to 9, then also . _ -". Returns NULL, or what is wrong. */
+const char *name_check(const char *text);
 
 /* What the option takes, for people: "integer" and "1 to 20". Nothing where every text may be fine.
  */

@@ -140,7 +140,7 @@ const struct option config_options[] = {
       "Which of the provider's schemes. Required where it has several."),
     S("sources[].secrets", source.secrets, SECRETS, option_required, 0, 0, NULL,
       "Secrets or public keys, as the provider shows them, up to 64, all live at once. Each is a "
-      "text or `{file: PATH}`."),
+      "text or a block, see [secrets](#secrets). Not required where a handshake brings one."),
     S("sources[].map.enrollment_id", source.map_enrollment, STRING, NULL, 0, 1024, NULL,
       "JSON pointer to the enrollment's id in one event, or `header:NAME`. Not set = the recipe's "
       "own."),
@@ -154,6 +154,8 @@ const struct option config_options[] = {
       "The token that the provider's handshake must bring (Meta)."),
     S("sources[].public_key", source.public_key, STRING, NULL, 0, 1024, NULL,
       "The public key that the answer to a handshake names (Braintree)."),
+    S("sources[].handshake.arm_until", source.arm_until_ms, MOMENT, NULL, 0, 0, NULL,
+      "Until when a handshake may bring a secret (Asana, Notion). Not set = it is refused."),
     S("sources[].dedup_scope", dedup_scope, NAME, NULL, 0, 0, NULL,
       "Who an id is unique for: `source`, `provider`, or a name that the doors to one account "
       "share. Not set = as the recipe says."),

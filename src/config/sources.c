@@ -147,6 +147,9 @@ static void build_keyring(struct loader *loader, struct source_form *form, bool 
         if (!source->secrets[i].bytes.data)
             continue; /* told already */
         enum oh_status status = oh_keyring_add(source->keyring, source->secrets[i].bytes, &err);
+        if (status == OH_OK)
+            oh_keyring_limit(source->keyring, source->terms[i].not_before_ms,
+                             source->terms[i].not_after_ms);
         if (!loader_failed(loader, status, origin->line, what, &err) && origin->file &&
             !are_public_keys)
             loader_note_file(loader, CONFIG_FILE_SECRET, origin->file, origin->line);
@@ -222,6 +225,18 @@ static void build_times(struct loader *loader, struct source_form *form,
                        (long long)(longest + 3599) / 3600);
 }
 
+/* A handshake that brings a secret is the only reason to have none at first. */
+static void check_handshake(struct loader *loader, const struct source_form *form)
+{
+    bool brings = form->source.provider && oh_handshake_learns(form->source.provider);
+    int line = option_line(form->lines, "sources[].handshake.arm_until", 0);
+    if (line && !brings)
+        loader_mistake(loader, line,
+                       "sources[].handshake.arm_until: this provider's handshake brings no secret");
+    if (!brings && !option_line(form->lines, "sources[].secrets", 0))
+        loader_mistake(loader, form->source.line, "sources[].secrets is missing");
+}
+
 /* ---- one source ------------------------------------------------------------------------------ */
 
 static void build_source(struct loader *loader, struct source_form *form)
@@ -229,6 +244,7 @@ static void build_source(struct loader *loader, struct source_form *form)
     const struct config *config = loader->config;
     struct config_source *source = &form->source;
     struct oh_recipe_info info;
+    check_handshake(loader, form);
     if (source->provider)
         source->recipe = strcmp(source->provider, "hmac") == 0 ? make_hmac_recipe(loader, form)
                                                                : find_catalog_recipe(loader, form);
@@ -263,6 +279,8 @@ void source_free(struct config_source *source)
     for (size_t i = 0; i < source->secret_count; i++)
         secret_free(&source->secrets[i]);
     free(source->secrets);
+    free(source->terms);
+    free(source->written);
     oh_mapping_free(source->mapping);
     free(source->map_enrollment);
     free(source->map_reference);

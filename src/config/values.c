@@ -3,6 +3,7 @@
 #include "config/loader.h"
 
 #include "base/slice.h"
+#include "body/time.h"
 #include "recipe/recipe.h"
 
 #include <arpa/inet.h>
@@ -45,6 +46,7 @@ static const struct type {
     [OPTION_DURATION_S] = {"duration", s_units,
                            "must be a time such as \"300s\", \"12h\", \"30d\""},
     [OPTION_CHOICE] = {"one of ", NULL, NULL},
+    [OPTION_MOMENT] = {"moment", NULL, NULL},
     [OPTION_ADDRESS] = {"address", NULL, NULL},
     [OPTION_SECRET] = {"secret", NULL, NULL},
     [OPTION_PATH] = {"path", NULL, NULL},
@@ -184,7 +186,16 @@ static const char *parse_address(struct loader *loader, const char *text,
 
 /* ---- texts ---------------------------------------------------------------------------------- */
 
-static const char *check_name(const char *text)
+const char *moment_parse(const char *text, int64_t *unix_ms)
+{
+    int64_t us;
+    if (strspn(text, "0123456789") != 4 || !time_parse(slice_of_text(text), RECIPE_UNIT_ISO, &us))
+        return "must be a moment such as 2026-12-01T00:00:00Z";
+    *unix_ms = us / 1000;
+    return NULL;
+}
+
+const char *name_check(const char *text)
 {
     static const char letters[] = "._-abcdefghijklmnopqrstuvwxyz0123456789";
     size_t len = strlen(text);
@@ -223,7 +234,7 @@ static const char *parse_text(struct loader *loader, const struct option *option
     size_t len = strlen(text);
     const char *wrong = len == 0                                   ? "is empty"
                         : option->max && len > (size_t)option->max ? "is too long"
-                        : option->type == OPTION_NAME              ? check_name(text)
+                        : option->type == OPTION_NAME              ? name_check(text)
                         : option->type == OPTION_URL               ? check_url(text)
                         : option->type == OPTION_DATABASE          ? check_database(text)
                                                                    : NULL;
@@ -268,6 +279,8 @@ const char *option_parse(struct loader *loader, const struct option *option, con
     case OPTION_CHOICE:
         *(uint32_t *)into = (uint32_t)choice;
         return NULL;
+    case OPTION_MOMENT:
+        return moment_parse(text, into);
     case OPTION_ADDRESS:
         return parse_address(loader, text, into);
     case OPTION_SECRET: {

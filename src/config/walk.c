@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include <xxhash.h>
+
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 static void read_networks(struct loader *loader, const char *name, struct fy_node *node, int line,
@@ -60,37 +62,120 @@ static void read_pointers(struct loader *loader, const struct option *option, st
         *lines = loader_copy(loader, joined, len);
 }
 
-/* One entry of `secrets`: a text, or {file: PATH}. */
-static void read_one_secret(struct loader *loader, const char *name, struct fy_node *node,
-                            struct secret *secret, struct secret_origin *origin)
+/* The file of a systemd credential, malloc'ed; NULL: *wrong says why. */
+static char *find_credential(struct loader *loader, const char *name, const char **wrong)
 {
-    bool in_file = node && fy_node_is_mapping(node);
-    struct value value;
-    if (in_file) {
-        struct fy_node_pair *pair = yaml_find(node, SLICE_LITERAL("file"));
-        if (!pair || fy_node_mapping_item_count(node) != 1) {
-            loader_mistake(loader, origin->line, "%s: each is a text or {file: PATH}", name);
-            return;
-        }
-        node = fy_node_pair_value(pair);
-    }
-    if (!value_read(loader, name, node, origin->line, &value))
-        return;
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    char *path = NULL;
+    if (strchr(name, '/') || name[0] == '.' || name[0] == 0)
+        *wrong = "it is no name of a credential";
+    else if (!directory)
+        *wrong = "CREDENTIALS_DIRECTORY is not set: it comes with systemd's LoadCredential=";
+    else if (asprintf(&path, "%s/%s", directory, name) < 0)
+        loader->no_memory = true;
+    return *wrong ? NULL : path;
+}
+
+/* The secret itself, from wherever its value stands. */
+static void take_secret(struct loader *loader, const char *name, const struct value *value,
+                        struct config_terms *terms, struct secret *secret,
+                        struct secret_origin *origin)
+{
     const char *wrong = NULL;
-    if (in_file) {
-        origin->file = loader_resolve_path(loader, value.text);
-        wrong = origin->file ? secret_read_file(loader, origin->file, secret) : NULL;
-    } else if (value.text[0] == 0) {
+    if (terms->origin == CONFIG_FROM_FILE)
+        origin->file = loader_resolve_path(loader, value->text);
+    else if (terms->origin == CONFIG_FROM_CREDENTIAL)
+        origin->file = find_credential(loader, value->text, &wrong);
+    else if (value->in_clear)
+        origin->file = loader_copy(loader, loader->config->path, strlen(loader->config->path));
+    else
+        terms->origin = CONFIG_FROM_ENVIRONMENT;
+    size_t len = strlen(value->text);
+    if (terms->origin >= CONFIG_FROM_FILE)
+        wrong = wrong          ? wrong
+                : origin->file ? secret_read_file(loader, origin->file, secret)
+                               : NULL;
+    else if (len == 0)
         wrong = "it is empty";
-    } else {
-        size_t len = strlen(value.text);
-        secret->bytes = slice_of(loader_copy(loader, value.text, len), len);
-        if (value.in_clear)
-            origin->file = loader_copy(loader, loader->config->path, strlen(loader->config->path));
-    }
+    else
+        secret->bytes = slice_of(loader_copy(loader, value->text, len), len);
     if (wrong)
-        loader_mistake(loader, value.line, "%s: a %s cannot be taken: %s", name,
-                       in_file ? "file" : "secret", wrong);
+        loader_mistake(
+            loader, value->line, "%s: a %s cannot be taken: %s", name,
+            terms->origin < CONFIG_FROM_FILE ? "secret" : config_origin_word(terms->origin), wrong);
+}
+
+/* name, not_before or not_after. Returns NULL, or what is wrong. */
+static const char *take_term(struct config_terms *terms, const char *key, const char *text)
+{
+    const char *wrong = NULL;
+    if (strcmp(key, "not_before") == 0)
+        return moment_parse(text, &terms->not_before_ms);
+    if (strcmp(key, "not_after") == 0)
+        return moment_parse(text, &terms->not_after_ms);
+    wrong = name_check(text);
+    if (!wrong && strncmp(text, "learned", 7) == 0)
+        wrong = "may not begin with \"learned\": handshakes' secrets are called so";
+    if (!wrong)
+        snprintf(terms->name, sizeof(terms->name), "%s", text);
+    return wrong;
+}
+
+/* One entry of `secrets`: a text, or a block of it and its terms. */
+static void read_one_secret(struct loader *loader, const char *name, struct fy_node *node,
+                            struct secret *secret, struct config_terms *terms,
+                            struct secret_origin *origin)
+{
+    static const char *const places[] = {[CONFIG_FROM_TEXT] = "value",
+                                         [CONFIG_FROM_FILE] = "file",
+                                         [CONFIG_FROM_CREDENTIAL] = "credential"};
+    static const char *const more[] = {"name", "not_before", "not_after"};
+    struct value value;
+    int found = 0, known = 0;
+    struct fy_node *from = node;
+    for (size_t i = 0; node && fy_node_is_mapping(node) && i < 4; i++) {
+        struct fy_node_pair *pair = places[i] ? yaml_find(node, slice_of_text(places[i])) : NULL;
+        if (!pair)
+            continue;
+        from = fy_node_pair_value(pair);
+        terms->origin = (enum config_origin)i;
+        found++;
+    }
+    for (size_t i = 0; found && i < 3; i++) {
+        struct fy_node_pair *pair = yaml_find(node, slice_of_text(more[i]));
+        if (!pair)
+            continue;
+        known++;
+        if (!value_read(loader, name, fy_node_pair_value(pair), origin->line, &value))
+            continue;
+        const char *wrong = take_term(terms, more[i], value.text);
+        if (wrong)
+            loader_mistake(loader, value.line, "%s: %s %s", name, more[i], wrong);
+    }
+    if (node && fy_node_is_mapping(node) &&
+        (found != 1 || fy_node_mapping_item_count(node) != 1 + known)) {
+        loader_mistake(loader, origin->line,
+                       "%s: each is a text or {file: PATH}, or another block of a `value`, `file` "
+                       "or `credential` with its `name`, `not_before`, `not_after`",
+                       name);
+        return;
+    }
+    if (terms->not_before_ms > terms->not_after_ms)
+        loader_mistake(loader, origin->line, "%s: not_after comes before not_before", name);
+    if (value_read(loader, name, from, origin->line, &value))
+        take_secret(loader, name, &value, terms, secret, origin);
+}
+
+/* Evidence goes by name. */
+static void check_secret_names(struct loader *loader, const char *name,
+                               const struct source_form *form)
+{
+    const struct config_terms *terms = form->source.terms;
+    for (size_t i = 1; i < form->secret_count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(terms[i].name, terms[k].name) == 0)
+                loader_mistake(loader, form->secret_origins[i].line,
+                               "%s: secret %zu has the name of secret %zu", name, i + 1, k + 1);
 }
 
 static void read_secrets(struct loader *loader, const char *name, struct fy_node *node, int line,
@@ -103,15 +188,21 @@ static void read_secrets(struct loader *loader, const char *name, struct fy_node
     }
     form->secret_origins = loader_alloc(loader, (size_t)count, sizeof(*form->secret_origins));
     form->source.secrets = loader_alloc(loader, (size_t)count, sizeof(*form->source.secrets));
-    if (!form->source.secrets || !form->secret_origins)
+    form->source.terms = loader_alloc(loader, (size_t)count, sizeof(*form->source.terms));
+    if (!form->source.secrets || !form->source.terms || !form->secret_origins)
         return;
     form->source.secret_count = form->secret_count =
         (size_t)count; /* those with a mistake stay empty */
     for (int i = 0; i < count; i++) {
         struct fy_node *item = fy_node_sequence_get_by_index(node, i);
+        struct config_terms *terms = &form->source.terms[i];
+        *terms = (struct config_terms){.not_before_ms = INT64_MIN, .not_after_ms = INT64_MAX};
+        snprintf(terms->name, sizeof(terms->name), "%d", i + 1);
         form->secret_origins[i].line = yaml_line(item, line);
-        read_one_secret(loader, name, item, &form->source.secrets[i], &form->secret_origins[i]);
+        read_one_secret(loader, name, item, &form->source.secrets[i], terms,
+                        &form->secret_origins[i]);
     }
+    check_secret_names(loader, name, form);
 }
 
 static void read_sources(struct loader *loader, const char *name, struct fy_node *node, int line)
@@ -154,10 +245,27 @@ static void read_scalar(struct loader *loader, const struct option *option, stru
                    bounds);
 }
 
+/* For config_changes(): what was written, `${VAR}` as it stands there. Sources have their own. */
+static void note_written(struct loader *loader, const struct option *option, struct fy_node *node,
+                         void *base)
+{
+    uint64_t **written = option->place == IN_CONFIG ? &((struct config *)base)->written
+                                                    : &((struct source_form *)base)->source.written;
+    if (option->type == OPTION_SOURCES)
+        return;
+    if (!*written)
+        *written = loader_alloc(loader, CONFIG_OPTIONS_MAX, sizeof(**written));
+    char *text = fy_emit_node_to_string(node, FYECF_MODE_FLOW_ONELINE | FYECF_WIDTH_INF);
+    if (*written && text)
+        (*written)[option - config_options] = XXH3_64bits(text, strlen(text)) | 1;
+    text_free_wiped(text);
+}
+
 static void read_option(struct loader *loader, const struct option *option, struct fy_node *node,
                         int line, void *base)
 {
     void *into = (char *)base + option->offset;
+    note_written(loader, option, node, base);
     if (option->type == OPTION_POINTERS)
         read_pointers(loader, option, node, line, into);
     else if (option->type < OPTION_NETWORKS)
@@ -247,6 +355,6 @@ void options_read(struct loader *loader, enum option_place place, struct fy_node
     read_mapping(loader, place, in_source ? "sources[]." : "", node, line, base, lines);
     for (size_t i = 0; i < config_option_count; i++)
         if (config_options[i].place == place && config_options[i].by_default == option_required &&
-            !lines[i])
+            config_options[i].type != OPTION_SECRETS && !lines[i])
             loader_mistake(loader, line, "%s is missing", config_options[i].name);
 }

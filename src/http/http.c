@@ -216,6 +216,7 @@ static _Noreturn void *run_thread(void *argument)
         int32_t wait_ms = waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS;
         (void)h2o_evloop_run(thread->context.loop, has_closed ? 0 : wait_ms);
         has_closed = memory_look(thread);
+        thread->keys = vault_get(http->vault, thread->keys); /* what was replaced can be freed */
         http_answer_expired(thread);
         if (phase == HTTP_SERVING)
             resume_listeners(thread);
@@ -235,6 +236,8 @@ static _Noreturn void *run_thread(void *argument)
             (thread->connection_count == 0 || clock_mono_us() > close_deadline_us))
             break;
     }
+    if (thread->keys)
+        vault_leave(http->vault, thread->keys);
     /* libh2o keeps free lists in thread-local storage that nobody can free: the thread waits for
      * the end of the process, so that they do not look lost. */
     atomic_store(&thread->is_parked, true);
@@ -361,7 +364,7 @@ static void sleep_ms(int64_t ms)
     nanosleep(&pause, NULL);
 }
 
-enum oh_status http_start(const struct config *config, struct metrics *metrics,
+enum oh_status http_start(const struct config *config, struct vault *vault, struct metrics *metrics,
                           uint32_t first_shard, const struct http_hooks *hooks, struct http **out,
                           struct oh_error *err)
 {
@@ -369,6 +372,7 @@ enum oh_status http_start(const struct config *config, struct metrics *metrics,
     if (!http)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the http room");
     http->config = config;
+    http->vault = vault;
     http->hooks = *hooks;
     http->thread_count = (uint32_t)config->threads;
     http->listen_fds[0] = http->listen_fds[1] = -1;

@@ -6,6 +6,7 @@
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
 
+#include "config/vault.h"
 #include "delivery/delivery.h"
 #include "metrics/metrics.h"
 
@@ -24,10 +25,10 @@ struct http_hooks {
     bool (*is_ready)(void *context, const char **part);
 };
 
-/* Binds the configured listeners and starts the threads. first_shard: metrics shard of thread 0.
- * *out is set before the first thread runs. After an error the process must end: what was bound
- * stays so. */
-enum oh_status http_start(const struct config *config, struct metrics *metrics,
+/* Binds the configured listeners and starts the threads, which verify with the secrets of `vault`;
+ * it must outlive http_stop(). first_shard: metrics shard of thread 0. *out is set before the first
+ * thread runs. After an error the process must end: what was bound stays so. */
+enum oh_status http_start(const struct config *config, struct vault *vault, struct metrics *metrics,
                           uint32_t first_shard, const struct http_hooks *hooks, struct http **out,
                           struct oh_error *err) OH_MUST_CHECK;
 

@@ -397,13 +397,22 @@ static struct oh_slice slice_of_option(const char *text)
     return text ? slice_of_text(text) : slice_of(NULL, 0);
 }
 
-static bool is_handshake(const struct config_source *source, const struct oh_request *request,
-                         struct oh_arena *arena, struct oh_handshake_answer *out)
+/* The secrets in use; they stay until the thread's next request. */
+static const struct vault_door *door_of(struct http_thread *thread,
+                                        const struct config_source *source)
+{
+    thread->keys = vault_get(thread->http->vault, thread->keys);
+    return &thread->keys->doors[source->number];
+}
+
+static bool is_handshake(const struct config_source *source, const struct vault_door *door,
+                         const struct oh_request *request, struct oh_arena *arena,
+                         struct oh_handshake_answer *out)
 {
     const struct oh_handshake_options options = {
-        .secret = source->secret_count ? source->secrets[0].bytes : slice_of(NULL, 0),
-        .verify_token = slice_of_option(source->verify_token),
-        .public_key = slice_of_option(source->public_key),
+        .secret = vault_secret_at(door, clock_wall_us() / 1000),
+        .verify_token = slice_of_option(door->verify_token),
+        .public_key = slice_of_option(door->public_key),
     };
     return oh_handshake(source->provider, request, &options, arena, out);
 }
@@ -446,7 +455,9 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         events_max = config->queue.events;
     struct oh_arena *arena =
         oh_arena_new(first_bytes, first_bytes * BODY_FACTOR + events_max * EVENT_BYTES);
-    bool is_asked = arena && source->is_asked && is_handshake(source, &request, arena, &answer);
+    const struct vault_door *door = door_of(thread, source);
+    bool is_asked =
+        arena && source->is_asked && is_handshake(source, door, &request, arena, &answer);
     if (is_asked && !answer.verify_first) {
         finish_handshake(thread, req, source, &answer);
         oh_arena_free(arena);
@@ -454,14 +465,16 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     }
     struct oh_verify_result result = {.because = "out of memory"};
     enum oh_verdict verdict = OH_SIGNATURE_WRONG;
+    int64_t now_ms = clock_wall_us() / 1000;
     if (arena)
-        verdict = oh_verify(source->recipe, source->keyring, &request, clock_wall_us() / 1000,
-                            source->tolerance_s, arena, &result);
+        verdict = oh_verify(source->recipe, door->keyring, &request, now_ms, source->tolerance_s,
+                            arena, &result);
     if (verdict != OH_ACCEPTED) {
         oh_arena_free(arena);
         refuse(thread, req, source, reasons[verdict], result.because);
         return;
     }
+    vault_note_match(door, result.secret_index, now_ms / 1000);
     if (is_asked) {
         finish_handshake(thread, req, source, &answer);
         oh_arena_free(arena);
@@ -488,7 +501,7 @@ static void on_question(struct http_thread *thread, h2o_req_t *req,
         return;
     struct oh_request request = read_request(thread->http->config, req, headers, &header_bytes);
     struct oh_arena *arena = oh_arena_new(ARENA_EXTRA, BODY_FACTOR * ARENA_EXTRA + header_bytes);
-    if (arena && is_handshake(source, &request, arena, &answer)) {
+    if (arena && is_handshake(source, door_of(thread, source), &request, arena, &answer)) {
         finish_handshake(thread, req, source, &answer);
     } else {
         count_answer(thread, source, 400);

@@ -48,6 +48,7 @@ struct http_thread {
     pthread_t thread;
     h2o_context_t context;
     struct metrics_shard *shard;
+    const struct vault_set *keys; /* the secrets in use */
     struct http_listener listeners[HTTP_LISTENERS_MAX];
     struct list connections;
     uint32_t connection_count, connection_max;
@@ -82,6 +83,7 @@ struct peers;
 
 struct http {
     const struct config *config;
+    struct vault *vault;
     struct http_hooks hooks;
     h2o_globalconf_t globalconf;
     h2o_hostconf_t *hosts[2];

@@ -13,8 +13,16 @@
 #include <string.h>
 
 /* COUNTER_SUM is summed over shards, COUNTER_SECONDS too and kept in µs, GAUGE_MAX is the greatest
- * of them, the ASKED ones come from struct metrics_gauges. */
-enum metric_kind { COUNTER_SUM, COUNTER_SECONDS, GAUGE_MAX, GAUGE_ASKED, COUNTER_ASKED, HISTOGRAM };
+ * of them, the ASKED ones come from struct metrics_gauges, the PRINTED one by its callback. */
+enum metric_kind {
+    COUNTER_SUM,
+    COUNTER_SECONDS,
+    GAUGE_MAX,
+    GAUGE_ASKED,
+    COUNTER_ASKED,
+    HISTOGRAM,
+    GAUGE_PRINTED
+};
 enum metric_labels { PLAIN, BY_SOURCE, BY_OUTCOME, BY_STATUS, BY_REASON };
 
 #define X(name, word) word,
@@ -115,6 +123,12 @@ static const struct metric {
      "Events with the fields of a recent one under a new id (best effort)."},
     {"oncehook_last_event_timestamp_seconds", GAUGE_MAX, BY_SOURCE, IN_SOURCE(last_event),
      "Unix time at which a source's last event was captured; 0 = none since the start."},
+    {"oncehook_secret_last_match_timestamp_seconds", GAUGE_PRINTED, PLAIN, 0,
+     "Unix time at which a secret last signed a delivery; 0 = not since the start."},
+    {"oncehook_configuration_loaded_timestamp_seconds", GAUGE_ASKED, PLAIN,
+     IN_GAUGES(configuration_loaded), "Unix time at which the secrets in use were loaded."},
+    {"oncehook_reload_failures_total", COUNTER_ASKED, PLAIN, IN_GAUGES(reload_failures),
+     "Reloads (SIGHUP) whose configuration was refused; the old one stayed."},
     {"oncehook_deadlocks_total", COUNTER_SUM, PLAIN, IN_SHARD(deadlocks),
      "Batches that PostgreSQL ended as deadlocked (40P01); each was tried again."},
     {"oncehook_orphans_bound_total", COUNTER_SUM, PLAIN, IN_SHARD(bound),
@@ -415,17 +429,19 @@ static void render_histogram(FILE *page, const struct metrics *metrics, const st
 static void render_metric(FILE *page, const struct metrics *metrics,
                           const struct metrics_gauges *gauges, const struct metric *metric)
 {
-    static const char *const type_words[] = {"counter", "counter", "gauge",
-                                             "gauge",   "counter", "histogram"};
+    static const char *const type_words[] = {"counter", "counter",   "gauge", "gauge",
+                                             "counter", "histogram", "gauge"};
     bool asked = metric->kind == GAUGE_ASKED || metric->kind == COUNTER_ASKED;
     double value =
         asked ? *(const double *)(const void *)((const char *)gauges + metric->place) : 0;
-    if (value < 0)
+    if (value < 0 || (metric->kind == GAUGE_PRINTED && !gauges->print_secrets))
         return; /* never measured */
     fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
             type_words[metric->kind]);
     if (metric->kind == HISTOGRAM)
         render_histogram(page, metrics, metric);
+    else if (metric->kind == GAUGE_PRINTED)
+        gauges->print_secrets(gauges->secrets, page, metric->name);
     else if (asked)
         fprintf(page, "%s %.16g\n", metric->name, value);
     else

@@ -9,6 +9,7 @@
 #include "oncehook/types.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 /* Label values of oncehook_events_total{source,outcome}. */
 #define METRIC_OUTCOMES(X)        \
@@ -97,6 +98,10 @@ struct metrics_gauges {
     double memory_bytes;  /* what counts for limits.memory */
     double spool_bytes, lanes, waiting_batches;
     double slow_statements; /* since the start */
+    double reload_failures, configuration_loaded;
+    /* Writes a line for each secret, "METRIC{…} VALUE"; NULL: not shown. */
+    void (*print_secrets)(void *context, FILE *page, const char *metric);
+    void *secrets;
     /* Of the database, when last looked at. */
     double months_ahead, oldest_transaction_seconds, dead_row_share, id_headroom, hit_ratio,
         database_bytes, quarantine_oldest_seconds, retention_age_seconds;

@@ -380,3 +380,11 @@ bool oh_handshake_takes(const char *provider, struct oh_slice method)
             return true;
     return false;
 }
+
+bool oh_handshake_learns(const char *provider)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (strcmp(rows[i].provider, provider) == 0 && rows[i].flags & LEARNS)
+            return true;
+    return false;
+}

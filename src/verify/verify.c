@@ -21,6 +21,7 @@ enum { SECRETS_MAX = 64, ITEMS_MAX = 1000 };
 struct oh_keyring {
     const struct oh_recipe *recipe;
     size_t count, certificate_count;
+    int64_t not_before_ms[SECRETS_MAX], not_after_ms[SECRETS_MAX]; /* of each key */
     struct crypto_key keys[SECRETS_MAX];
     struct crypto_key certificates[SECRETS_MAX];
 };
@@ -38,9 +39,19 @@ enum oh_status oh_keyring_add(struct oh_keyring *ring, struct oh_slice secret, s
     if (ring->count == SECRETS_MAX)
         return oh_fail(err, OH_INVALID, "more than %d secrets", SECRETS_MAX);
     enum oh_status status = crypto_key_parse(ring->recipe, secret, &ring->keys[ring->count], err);
-    if (!status)
-        ring->count++;
-    return status;
+    if (status)
+        return status;
+    ring->count++;
+    oh_keyring_limit(ring, INT64_MIN, INT64_MAX);
+    return OH_OK;
+}
+
+void oh_keyring_limit(struct oh_keyring *ring, int64_t not_before_ms, int64_t not_after_ms)
+{
+    if (ring->count == 0)
+        return;
+    ring->not_before_ms[ring->count - 1] = not_before_ms;
+    ring->not_after_ms[ring->count - 1] = not_after_ms;
 }
 
 enum oh_status oh_keyring_add_certificate(struct oh_keyring *ring, struct oh_slice url,
@@ -300,6 +311,18 @@ static bool (*const matchers[])(struct check *, const struct crypto_key *,
     [RECIPE_BASIC] = basic_matches,
 };
 
+/* True if key `i` is taken now; what it signed before or after its time is told apart for people.
+ */
+static bool is_live(struct check *check, size_t i)
+{
+    if (check->now_ms >= check->ring->not_before_ms[i] &&
+        check->now_ms <= check->ring->not_after_ms[i])
+        return true;
+    check->claim.because =
+        "only a secret outside its not_before and not_after gives this signature";
+    return false;
+}
+
 /* Which secret signed the request, from 0; -1 = none. A message that has the secret in it is built
  * for each. */
 static int find_secret(struct check *check)
@@ -320,7 +343,7 @@ static int find_secret(struct check *check)
             check->from.secret = check->ring->keys[i].secret;
             if (with_secret && !message_build(&check->from, &message))
                 break;
-            if (matches(check, &check->ring->keys[i], &message))
+            if (matches(check, &check->ring->keys[i], &message) && is_live(check, i))
                 return (int)i;
         }
     }
@@ -338,7 +361,8 @@ static int find_token_secret(struct check *check)
         check->claim.because = "not a token of the algorithms that are allowed";
         return -1;
     }
-    while (i < check->ring->count && !jwt_is_signed_by(recipe, &jwt, &check->ring->keys[i]))
+    while (i < check->ring->count &&
+           !(jwt_is_signed_by(recipe, &jwt, &check->ring->keys[i]) && is_live(check, i)))
         i++;
     if (i == check->ring->count)
         return -1;

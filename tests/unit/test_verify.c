@@ -472,6 +472,73 @@ static void base64_twin_of_a_signature_is_refused(void **state)
     oh_keyring_free(ring);
 }
 
+/* What is asked at a moment, of a ring whose first secret is limited: the verdict and which secret.
+ */
+static void check_at(const struct oh_recipe *recipe, const struct oh_keyring *ring,
+                     const struct oh_request *request, int64_t now_ms, bool accepted)
+{
+    struct oh_arena *arena = oh_arena_new(4096, 1 << 16);
+    struct oh_verify_result result;
+    enum oh_verdict verdict = oh_verify(recipe, ring, request, now_ms, 1 << 30, arena, &result);
+    if (verdict != (accepted ? OH_ACCEPTED : OH_SIGNATURE_WRONG))
+        fail_msg("%s at %lld: %s (%s)", accepted ? "refused" : "accepted", (long long)now_ms,
+                 oh_verdict_name(verdict), result.because);
+    assert_int_equal(result.secret_index, accepted ? 1 : -1);
+    if (!accepted)
+        assert_non_null(strstr(result.because, "not_before"));
+    oh_arena_free(arena);
+}
+
+/* Each way of finding the secret: HMAC, a digest with the secret in it, a public key, a token, a
+ * JWT. */
+static void a_secret_is_taken_from_not_before_to_not_after(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {"github", "hubspot", "discord", "gitlab", "monday"};
+    const int64_t now_ms = INT64_C(1000) * NOW_S, day_ms = 86400000;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct oh_recipe *recipe = NULL;
+        for (size_t k = 0; k < oh_catalog_count(catalog) && !recipe; k++) {
+            struct oh_recipe_info info;
+            oh_recipe_describe(oh_catalog_at(catalog, k), &info);
+            if (strcmp(info.provider, rows[i]) == 0)
+                recipe = oh_catalog_at(catalog, k);
+        }
+        assert_non_null(recipe);
+        struct oh_error err = {.text = ""};
+        struct oh_made_key key, other;
+        struct oh_signer *signer;
+        struct oh_signed made;
+        if (oh_key_make(recipe, &key, &err) || oh_key_make(recipe, &other, &err) ||
+            oh_signer_new(recipe, slice_of_text(key.private_half[0] ? key.private_half : key.shown),
+                          &signer, &err))
+            fail_msg("%s: %s", rows[i], err.text);
+        struct oh_arena *arena = oh_arena_new(4096, 1 << 16);
+        struct oh_request request = {.method = SLICE_LITERAL("POST"),
+                                     .url = SLICE_LITERAL("https://hooks.example.com/in/x"),
+                                     .body = SLICE_LITERAL("{\"id\":1}")};
+        if (oh_sign(signer, &request, now_ms, arena, &made, &err))
+            fail_msg("%s: %s", rows[i], err.text);
+        request.url = made.url;
+        request.body = made.body;
+        request.headers = made.headers;
+        request.header_count = made.count;
+        struct oh_keyring *ring = ring_of(recipe, other.shown, key.shown);
+        check_at(recipe, ring, &request, now_ms, true);
+        oh_keyring_limit(ring, now_ms, now_ms + day_ms);
+        check_at(recipe, ring, &request, now_ms, true);
+        oh_keyring_limit(ring, now_ms + 1, INT64_MAX);
+        check_at(recipe, ring, &request, now_ms, false);
+        oh_keyring_limit(ring, now_ms - day_ms, now_ms);
+        check_at(recipe, ring, &request, now_ms, true);
+        oh_keyring_limit(ring, INT64_MIN, now_ms - 1);
+        check_at(recipe, ring, &request, now_ms, false);
+        oh_keyring_free(ring);
+        oh_signer_free(signer);
+        oh_arena_free(arena);
+    }
+}
+
 static void words_are_those_of_the_metrics(void **state)
 {
     (void)state;
@@ -494,6 +561,7 @@ int main(void)
         cmocka_unit_test(no_altered_header_is_accepted),
         cmocka_unit_test(hmac_of_the_source_verifies),
         cmocka_unit_test(base64_twin_of_a_signature_is_refused),
+        cmocka_unit_test(a_secret_is_taken_from_not_before_to_not_after),
         cmocka_unit_test(words_are_those_of_the_metrics),
     };
     return cmocka_run_group_tests_name("verify", tests, set_up, tear_down);
