@@ -10,6 +10,7 @@
 #include "lane/drain.h"
 #include "log/log.h"
 #include "store/store.h"
+#include "upkeep/learner.h"
 #include "upkeep/upkeep.h"
 
 #include <signal.h>
@@ -43,6 +44,7 @@ struct app {
     struct admin *admin;
     struct admin_hooks admin_hooks; /* the admin room keeps a pointer to them */
     struct upkeep *upkeep;
+    struct learner *learner; /* NULL: no source's handshake brings a secret */
 };
 
 /* ---- what the rooms know of each other ------------------------------------------------------- */
@@ -76,6 +78,19 @@ static enum admission_verdict look(void *context, const struct config_source *so
 {
     struct app *app = context;
     return lanes_look(app->lanes, source, clock_mono_us());
+}
+
+static bool keep(void *context, const struct config_source *source, struct oh_slice secret,
+                 _Atomic int *lesson)
+{
+    struct app *app = context;
+    return learner_keep(app->learner, source, secret, lesson);
+}
+
+static void look_for_secrets(void *context)
+{
+    struct app *app = context;
+    learner_look(app->learner);
 }
 
 static bool is_ready(void *context, const char **part)
@@ -157,11 +172,17 @@ static enum oh_status start_lanes(struct app *app, bool has_spool, struct oh_err
 static enum oh_status start(struct app *app, struct oh_error *err)
 {
     const struct config *config = app->config;
-    const struct http_hooks http_hooks = {
-        .context = app, .submit = submit, .look = look, .is_ready = is_ready};
+    const struct http_hooks http_hooks = {.context = app,
+                                          .submit = submit,
+                                          .look = look,
+                                          .keep = keep,
+                                          .look_for_secrets = look_for_secrets,
+                                          .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
     enum oh_status status = vault_new(config, &app->vault, err);
     atomic_store(&app->loaded_s, clock_wall_us() / 1000000);
+    if (status == OH_OK)
+        status = learner_start(config, app->vault, &app->learner, err);
     if (status == OH_OK)
         status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
     if (status == OH_OK)
@@ -199,6 +220,7 @@ static void stop(struct app *app)
     drain_free(app->drain);
     if (app->spool)
         spool_close(app->spool);
+    learner_stop(app->learner); /* its last answers go out */
     http_stop(app->http);
     if (app->admin)
         admin_stop(app->admin);
@@ -239,6 +261,7 @@ static void reload(struct app *app)
                                      : "out of memory");
     } else {
         atomic_store(&app->loaded_s, clock_wall_us() / 1000000);
+        learner_look(app->learner);
         LOG_LINE(LOG_INFO, "app", "secrets reloaded", log_text("file", app->config->path));
         if (changes && changes[0])
             LOG_LINE(LOG_WARNING, "app", "changes that wait for a restart",

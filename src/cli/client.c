@@ -9,6 +9,8 @@
 #include <curl/curl.h>
 #include <stdlib.h>
 
+enum { FETCH_S = 3, PAGE_MAX = 32 * 1024 * 1024 };
+
 enum { POLL_MS = 1000, ANSWER_BYTES_MAX = 4096 };
 
 struct slot {
@@ -209,4 +211,55 @@ void client_free(struct client *client)
     }
     curl_multi_cleanup(client->multi);
     free(client);
+}
+
+/* ---- one page -------------------------------------------------------------------------------- */
+
+static size_t keep_page(char *bytes, size_t one, size_t count, void *out)
+{
+    return ftell(out) > PAGE_MAX ? 0 : fwrite(bytes, one, count, out);
+}
+
+char *client_get(const char *url, char *why, size_t why_size)
+{
+    char *page = NULL;
+    size_t len = 0;
+    CURLcode result = CURLE_OUT_OF_MEMORY;
+    CURL *curl = curl_easy_init();
+    FILE *out = curl ? open_memstream(&page, &len) : NULL;
+    if (out) {
+        curl_easy_setopt(curl, CURLOPT_URL, url);
+        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+        curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)FETCH_S);
+        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep_page);
+        curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
+        result = curl_easy_perform(curl);
+        fclose(out);
+    }
+    curl_easy_cleanup(curl);
+    if (result == CURLE_OK && page)
+        return page;
+    snprintf(why, why_size, "no gateway answers at %.100s (%s)", url, curl_easy_strerror(result));
+    free(page);
+    return NULL;
+}
+
+bool client_admin_url(const struct config *config, const char *base, const char *path, char *url,
+                      size_t url_size)
+{
+    const struct config_address *at = config ? &config->admin.listen : NULL;
+    int len = 0;
+    url[0] = '\0';
+    if (base) {
+        len = snprintf(url, url_size, "%s%s", base, path);
+    } else if (at && at->host && at->port) {
+        bool is_any4 = strcmp(at->host, "0.0.0.0") == 0, is_any6 = strcmp(at->host, "::") == 0;
+        const char *host = is_any4 ? "127.0.0.1" : is_any6 ? "::1" : at->host;
+        len = snprintf(url, url_size, "http://%s%s%s:%u%s", strchr(host, ':') ? "[" : "", host,
+                       strchr(host, ':') ? "]" : "", at->port, path);
+    }
+    return len > 0 && (size_t)len < url_size;
 }

@@ -43,6 +43,15 @@ enum oh_status client_post(struct client *client, const char *url,
 /* Waits until every request has its answer. */
 enum oh_status client_finish(struct client *client, struct oh_error *err) OH_MUST_CHECK;
 
+/* One page of a running gateway, at most 32 MiB and 3 s; malloc'ed, a NUL follows it. NULL: *why.
+ */
+char *client_get(const char *url, char *why, size_t why_size) OH_MUST_CHECK;
+
+/* Where `path` of the admin listener is: below `base`, or by default at admin.listen of the
+ * configuration (either may be NULL). False, and an empty text: not known. */
+bool client_admin_url(const struct config *config, const char *base, const char *path, char *url,
+                      size_t url_size);
+
 /* Drops what is under way, without an answer. NULL is allowed. */
 void client_free(struct client *client);
 

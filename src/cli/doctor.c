@@ -2,6 +2,7 @@
 /* oncehook doctor: what may need a person, looked at one after the other: in PostgreSQL, in the
  * running gateway, on this node's disks. A look that cannot be taken says why, and never counts as
  * fine. It only reads. */
+#include "cli/client.h"
 #include "cli/doctor.h"
 
 #include "base/embedded.h"
@@ -276,20 +277,11 @@ static void take_all(struct doctor *doctor, const struct parameters *given,
 
 static void find_gateway(struct doctor *doctor, const char *url)
 {
-    const struct config *config = doctor->database->config;
-    const struct config_address *at = config ? &config->admin.listen : NULL;
-    if (url)
-        snprintf(doctor->address, sizeof(doctor->address), "%s/metrics", url);
-    else if (at && at->host && at->port) {
-        bool is_any4 = strcmp(at->host, "0.0.0.0") == 0, is_any6 = strcmp(at->host, "::") == 0;
-        const char *host = is_any4 ? "127.0.0.1" : is_any6 ? "::1" : at->host;
-        snprintf(doctor->address, sizeof(doctor->address), "http://%s%s%s:%u/metrics",
-                 strchr(host, ':') ? "[" : "", host, strchr(host, ':') ? "]" : "", at->port);
-    }
-    snprintf(doctor->no_metrics, sizeof(doctor->no_metrics), "%s",
-             doctor->address[0]
-                 ? ""
-                 : "no address of a gateway: -c FILE with admin.listen, or --admin URL");
+    if (client_admin_url(doctor->database->config, url, "/metrics", doctor->address,
+                         sizeof(doctor->address)))
+        return;
+    snprintf(doctor->no_metrics, sizeof(doctor->no_metrics),
+             "no address of a gateway: -c FILE with admin.listen, or --admin URL");
 }
 
 static enum doctor_state examine(struct doctor *doctor, const char *admin, bool json)

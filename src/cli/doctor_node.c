@@ -3,10 +3,10 @@
  * that shares of time can be told; the spool's directory; the disks, where they are on this node.
  */
 #include "base/clock.h"
+#include "cli/client.h"
 #include "cli/doctor.h"
 #include "spool/spool.h"
 
-#include <curl/curl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,43 +14,16 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 2000, FETCH_S = 3, PAGE_MAX = 32 * 1024 * 1024 };
+enum { LOOK_MS = 2000 };
 
 /* ---- the gateway's metrics ------------------------------------------------------------------- */
-
-static size_t keep(char *bytes, size_t one, size_t count, void *out)
-{
-    return ftell(out) > PAGE_MAX ? 0 : fwrite(bytes, one, count, out);
-}
 
 /* The page, malloc'ed; NULL: doctor->no_metrics says why. */
 static char *fetch(struct doctor *doctor)
 {
-    char *page = NULL;
-    size_t len = 0;
-    CURLcode result = CURLE_OUT_OF_MEMORY;
-    CURL *curl = doctor->no_metrics[0] ? NULL : curl_easy_init();
-    FILE *out = curl ? open_memstream(&page, &len) : NULL;
-    if (out) {
-        curl_easy_setopt(curl, CURLOPT_URL, doctor->address);
-        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)FETCH_S);
-        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep);
-        curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
-        result = curl_easy_perform(curl);
-        fclose(out);
-    }
-    curl_easy_cleanup(curl);
-    if (!doctor->no_metrics[0] && (result != CURLE_OK || !page))
-        snprintf(doctor->no_metrics, sizeof(doctor->no_metrics),
-                 "no gateway answers at %.100s (%s)", doctor->address, curl_easy_strerror(result));
-    if (result == CURLE_OK)
-        return page;
-    free(page);
-    return NULL;
+    return doctor->no_metrics[0]
+               ? NULL
+               : client_get(doctor->address, doctor->no_metrics, sizeof(doctor->no_metrics));
 }
 
 void doctor_ask_gateway(struct doctor *doctor)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* oncehook providers [NAME] [--json|--markdown]: what the catalog knows of each provider. The table
- * and the full text are views of the JSON. */
-#include "cli/cli.h"
+ * and the full text are views of the JSON. --source NAME: a source and its secrets (source.c). */
+#include "cli/source.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -95,10 +95,21 @@ static void print_in_full(json_t *list)
 int cli_providers(int argc, char **argv)
 {
     const char *name = NULL;
+    struct source_options of_source = {.source = NULL};
     bool json = false, markdown = false;
     const struct cli_option options[] = {
         {"json", 'j', .words = "An array of objects instead of text", .flag = &json},
         {"markdown", 'm', .words = "The page of the documentation", .flag = &markdown},
+        {"source", 's', .argument = "NAME", .value = &of_source.source,
+         .words = "A source of the configuration instead: its secrets, and when each last matched"},
+        {"config", 'c', .argument = "FILE", .value = &of_source.config,
+         .words = "with --source: the configuration"},
+        {"admin", 'a', .argument = "URL", .value = &of_source.admin,
+         .words = "with --source: where the running gateway's /metrics is (default: http:// and "
+                  "admin.listen)"},
+        {"reveal", 'r', .flag = &of_source.reveal,
+         .words = "with --source: also show the secrets that handshakes brought (Notion wants its "
+                  "token typed in)"},
         {.argument = "[NAME]", .value = &name},
         {0},
     };
@@ -108,6 +119,10 @@ int cli_providers(int argc, char **argv)
                      "List the providers it knows, or all that is known of NAME. The recipe of "
                      "`provider: hmac` stands in the source; it is shown as it usually is.",
                      argc, argv);
+    if (of_source.source) {
+        of_source.json = json;
+        return cli_show_source(&of_source);
+    }
     if (oh_catalog_new(&catalog, &err)) {
         fprintf(stderr, "oncehook: %s\n", err.text);
         return CLI_USAGE;

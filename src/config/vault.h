@@ -11,7 +11,17 @@
 
 #include <stdatomic.h>
 
-enum { VAULT_LEARNED_MAX = 32 }; /* of one source: the last ones */
+/* Most secrets of one source that handshakes may bring. */
+enum { VAULT_LEARNED_MAX = 32 };
+#define VAULT_LEARNED_MAX_TEXT "32"
+
+/* What became of a secret that a handshake brought (upkeep/learner.h). */
+enum vault_lesson {
+    VAULT_LESSON_WAITS,
+    VAULT_LESSON_KEPT,    /* known to be committed, and in use */
+    VAULT_LESSON_REFUSED, /* the source has VAULT_LEARNED_MAX */
+    VAULT_LESSON_FAILED   /* not known to be kept */
+};
 
 struct vault;
 

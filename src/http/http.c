@@ -218,6 +218,7 @@ static _Noreturn void *run_thread(void *argument)
         has_closed = memory_look(thread);
         thread->keys = vault_get(http->vault, thread->keys); /* what was replaced can be freed */
         http_answer_expired(thread);
+        lesson_answer_all(thread);
         if (phase == HTTP_SERVING)
             resume_listeners(thread);
         int wanted = atomic_load(&http->phase);
@@ -315,6 +316,7 @@ static bool init_thread(struct http *http, uint32_t number, struct metrics_shard
         thread->connection_max = 1;
     thread->memory_max = http->config->limits.memory_bytes / http->thread_count;
     list_init(&thread->connections);
+    list_init(&thread->lessons);
     pthread_mutex_init(&thread->returned_mutex, NULL);
     return init_deadlines(thread, http->config);
 }

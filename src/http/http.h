@@ -20,6 +20,12 @@ struct http_hooks {
     /* What submit() would say of any delivery of this source now, so that overload is refused
      * before it costs anything. Any http thread; may not block. */
     enum admission_verdict (*look)(void *context, const struct config_source *source);
+    /* Has a secret kept that a handshake brought; see learner_keep(). */
+    bool (*keep)(void *context, const struct config_source *source, struct oh_slice secret,
+                 _Atomic int *lesson);
+    /* A request of a source whose handshake brings secrets was wrongly signed: another gateway may
+     * have learned one. Any http thread; may not block. */
+    void (*look_for_secrets)(void *context);
     /* True if events can be captured now; else the name of the part that is not well goes to *part
      * (static text). Any http thread; may not block. */
     bool (*is_ready)(void *context, const char **part);

@@ -413,17 +413,22 @@ static bool is_handshake(const struct config_source *source, const struct vault_
         .secret = vault_secret_at(door, clock_wall_us() / 1000),
         .verify_token = slice_of_option(door->verify_token),
         .public_key = slice_of_option(door->public_key),
+        .armed = clock_wall_us() / 1000 <= door->arm_until_ms,
     };
     return oh_handshake(source->provider, request, &options, arena, out);
 }
 
-static void finish_handshake(struct http_thread *thread, h2o_req_t *req,
-                             const struct config_source *source,
-                             const struct oh_handshake_answer *answer)
+void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
+                           const struct config_source *source,
+                           const struct oh_handshake_answer *answer)
 {
+    bool unarmed = answer->status == 403 && oh_handshake_learns(source->provider);
     count_answer(thread, source, answer->status);
     LOG_RATE_LIMITED(answer->status < 400 ? LOG_INFO : LOG_WARNING, "http", "handshake",
-                     log_text("source", source->name), log_int("status", answer->status));
+                     log_text("source", source->name), log_int("status", answer->status),
+                     log_text(unarmed ? "reason" : NULL,
+                              "it brings a secret, and the source is not armed "
+                              "(handshake.arm_until) or has too many"));
     answer_handshake(req, answer);
 }
 
@@ -458,8 +463,12 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     const struct vault_door *door = door_of(thread, source);
     bool is_asked =
         arena && source->is_asked && is_handshake(source, door, &request, arena, &answer);
+    if (is_asked && answer.learned.data) {
+        lesson_take(thread, req, source, &answer, arena);
+        return;
+    }
     if (is_asked && !answer.verify_first) {
-        finish_handshake(thread, req, source, &answer);
+        http_finish_handshake(thread, req, source, &answer);
         oh_arena_free(arena);
         return;
     }
@@ -471,12 +480,15 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
                             arena, &result);
     if (verdict != OH_ACCEPTED) {
         oh_arena_free(arena);
+        if (verdict == OH_SIGNATURE_WRONG && source->is_asked &&
+            oh_handshake_learns(source->provider))
+            thread->http->hooks.look_for_secrets(thread->http->hooks.context);
         refuse(thread, req, source, reasons[verdict], result.because);
         return;
     }
     vault_note_match(door, result.secret_index, now_ms / 1000);
     if (is_asked) {
-        finish_handshake(thread, req, source, &answer);
+        http_finish_handshake(thread, req, source, &answer);
         oh_arena_free(arena);
         return;
     }
@@ -502,7 +514,7 @@ static void on_question(struct http_thread *thread, h2o_req_t *req,
     struct oh_request request = read_request(thread->http->config, req, headers, &header_bytes);
     struct oh_arena *arena = oh_arena_new(ARENA_EXTRA, BODY_FACTOR * ARENA_EXTRA + header_bytes);
     if (arena && is_handshake(source, door_of(thread, source), &request, arena, &answer)) {
-        finish_handshake(thread, req, source, &answer);
+        http_finish_handshake(thread, req, source, &answer);
     } else {
         count_answer(thread, source, 400);
         answer_problem(req, 400, "this is not how the provider asks");

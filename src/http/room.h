@@ -56,7 +56,9 @@ struct http_thread {
     size_t lent_bytes, waiting_bytes; /* arenas of lent deliveries; input of their requests */
     int64_t memory_look_us;           /* when to look again */
     bool trim;                        /* once less is held, give back what malloc keeps */
-    struct http_deadline *deadlines;  /* one for each different ack deadline of the sources */
+    struct list lessons;              /* handshakes that brought a secret (http/lesson.c) */
+    uint32_t lesson_count;
+    struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
     size_t deadline_count;
 
     /* Deliveries that come back from the lanes. */
@@ -108,6 +110,17 @@ void http_take_returned(struct http_thread *thread);
 
 /* Answers 503 to what has waited past its deadline (http/request.c). */
 void http_answer_expired(struct http_thread *thread);
+
+/* A handshake that brought a secret (http/lesson.c): answered when the secret is kept. The arena
+ * goes over to it. lesson_answer_all(): after each turn of the loop. */
+void lesson_take(struct http_thread *thread, h2o_req_t *req, const struct config_source *source,
+                 const struct oh_handshake_answer *answer, struct oh_arena *arena);
+void lesson_answer_all(struct http_thread *thread);
+
+/* Counts, logs and sends the answer to a handshake (http/request.c). */
+void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
+                           const struct config_source *source,
+                           const struct oh_handshake_answer *answer);
 
 /* limits.memory (http/memory.c). memory_init(): once, before the first thread. memory_look(): after
  * each turn of the loop; true if it closed connections, whose memory the next turn frees. */

@@ -17,7 +17,7 @@ TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campai
           "quarantined_deliveries", "schema_migrations",
           "workflow_states", "workflow_states_archive", "enrichment_cache",
           "imported_contacts", "folded_events", "folded_enrollments",
-          "retired_months", "campaign_events_retired", "key_walk"}
+          "retired_months", "campaign_events_retired", "key_walk", "learned_secrets"}
 
 # What others rely on by name (CONTRACT: SQL).
 COLUMNS = {
@@ -54,7 +54,8 @@ DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template
             ("workflow_states_archive", "id"), ("enrichment_cache", "type"), ("enrichment_cache", "key"),
             ("imported_contacts", "email"),
             ("folded_events", "instance_id"), ("folded_events", "event_type"), ("folded_events", "from_at"),
-            ("folded_enrollments", "enrollment_id")}
+            ("folded_enrollments", "enrollment_id"),
+            ("learned_secrets", "source"), ("learned_secrets", "secret")}
 
 TYPES = {"uuid": ["campaign_templates.id", "campaign_instances.id", "campaign_enrollments.id",
                   "campaign_enrollments.contact_id", "campaign_events.delivery_id", "campaign_events.instance_id",
@@ -287,6 +288,7 @@ def test_unreachable_database_is_2_and_shows_no_password():
 @pytest.mark.parametrize("statement", [
     "DELETE FROM campaign_events", "DELETE FROM event_keys", "DELETE FROM campaign_enrollments",
     "DELETE FROM enrollment_references", "UPDATE enrollment_references SET created_at = now()",
+    "DELETE FROM learned_secrets", "UPDATE learned_secrets SET source = 'x'",
     "DELETE FROM quarantined_deliveries", "TRUNCATE campaign_events", "TRUNCATE event_keys",
     "UPDATE event_keys SET received_at = now()", "UPDATE schema_migrations SET version = 9",
     "INSERT INTO schema_migrations VALUES (9, '', '')", "CREATE TABLE mine (a integer)",

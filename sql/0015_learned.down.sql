@@ -1,0 +1,2 @@
+DROP FUNCTION learn_v1;
+DROP TABLE learned_secrets;
