@@ -131,7 +131,9 @@ static void print_text(const json_t *shown)
                                                                 : "refused: not armed",
                json_is_true(json_object_get(shown, "is_armed")) ? text_of(shown, "armed_until", "")
                                                                 : "");
-    printf("gateway    %s\n\n", text_of(shown, "loaded_at", "not asked"));
+    const char *loaded = text_of(shown, "loaded_at", NULL);
+    printf("gateway    %s%s\n\n", loaded ? "loaded its secrets at " : "not asked",
+           loaded ? loaded : "");
     printf("%-16s %-30s %-24s %-24s %-5s  %s\n", "SECRET", "FROM", "NOT BEFORE", "NOT AFTER",
            "STATE", "LAST MATCHED");
     json_array_foreach(secrets, i, secret) print_secret(secret);

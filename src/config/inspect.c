@@ -3,6 +3,8 @@
  * together, and whether files with secrets are closed to others. */
 #include "config/loader.h"
 
+#include "base/clock.h"
+
 #include <string.h>
 #include <sys/stat.h>
 
@@ -74,6 +76,21 @@ out:
     SSL_CTX_free(alone);
 }
 
+enum { ARMED_LONG_MS = 86400000 };
+
+/* What is no mistake and hardly meant. */
+static void inspect_source(struct loader *warnings, const struct config_source *source)
+{
+    int64_t now_ms = clock_wall_us() / 1000;
+    if (source->arm_until_ms > now_ms + ARMED_LONG_MS)
+        loader_mistake(warnings, source->line,
+                       "armed for more than a day: until then whoever knows the URL can plant a "
+                       "secret");
+    if (source->secret_count > 0 && !config_secret_at(source, now_ms).data)
+        loader_mistake(warnings, source->line,
+                       "no secret of this source is taken now: see their not_before and not_after");
+}
+
 void inspect_files(struct loader *loader, struct loader *warnings)
 {
     const struct config *config = loader->config;
@@ -85,6 +102,8 @@ void inspect_files(struct loader *loader, struct loader *warnings)
             loader_mistake(warnings, config->files[i].line,
                            "the file with this secret is open to everybody: chmod o-r");
     }
+    for (size_t i = 0; i < config->source_count; i++)
+        inspect_source(warnings, &config->sources[i]);
     if (config->source_count == 0)
         loader_mistake(warnings, 0, "no sources: every delivery will be answered 404");
 }

@@ -237,6 +237,21 @@ struct oh_slice vault_secret_at(const struct vault_door *door, int64_t now_ms)
     return slice_of(NULL, 0);
 }
 
+/* The source of that name, if it is still one of this provider and scheme: another one's secrets
+ * would only refuse what comes until the restart. */
+static const struct config_source *find_same(const struct config *fresh,
+                                             const struct config_source *source)
+{
+    const struct config_source *said = config_find_source(fresh, slice_of_text(source->name));
+    struct oh_recipe_info was, is;
+    if (!said)
+        return NULL;
+    oh_recipe_describe(source->recipe, &was);
+    oh_recipe_describe(said->recipe, &is);
+    return strcmp(was.provider, is.provider) == 0 && strcmp(was.scheme, is.scheme) == 0 ? said
+                                                                                        : NULL;
+}
+
 /* ---- changes --------------------------------------------------------------------------------- */
 
 /* With `build` held. */
@@ -247,7 +262,7 @@ static enum oh_status replace(struct vault *vault, const struct config *fresh, s
     enum oh_status status = set ? OH_OK : oh_fail(err, OH_NO_MEMORY, "no memory for secrets");
     for (size_t i = 0; i < vault->config->source_count && status == OH_OK; i++) {
         const struct config_source *source = &vault->config->sources[i];
-        const struct config_source *said = config_find_source(fresh, slice_of_text(source->name));
+        const struct config_source *said = find_same(fresh, source);
         const struct vault_door *was = old ? &old->doors[i] : NULL;
         struct vault_door *door = &set->doors[i];
         status = open_door(door, source,

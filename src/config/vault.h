@@ -70,8 +70,9 @@ void vault_note_match(const struct vault_door *door, int index, int64_t unix_s);
 /* The first secret that is taken at this moment; data NULL: none is. */
 struct oh_slice vault_secret_at(const struct vault_door *door, int64_t now_ms);
 
-/* Takes secrets, tokens and arming of the sources that `fresh` still has; what handshakes brought
- * stays. On an error everything stays as it was. Thread: any, each waits for the others. */
+/* Takes secrets, tokens and arming of the sources that `fresh` still has, with the same provider
+ * and scheme; what handshakes brought stays. On an error everything stays as it was. Thread: any,
+ * each waits for the others. */
 enum oh_status vault_reload(struct vault *vault, const struct config *fresh,
                             struct oh_error *err) OH_MUST_CHECK;
 

@@ -31,7 +31,7 @@ WELL = {
     'oncehook_deliveries_total{source="a",status="200"}': "0+1000x400",
     'oncehook_rejects_total{source="a",reason="signature_wrong"}': "0+1x400",
     'oncehook_rejects_total{source="a",reason="stale"}': "0x400",
-    "oncehook_quarantine_oldest_seconds": "0x400",
+    "oncehook_quarantine_oldest_seconds": "0x400", "oncehook_reload_failures_total": "0x400",
 }
 SLOW = 'oncehook_ack_seconds_bucket{le="%s"}'
 
@@ -59,6 +59,7 @@ BAD = {
     "OncehookSlowStatements": ({"oncehook_slow_statements_total": "0+2x400"}, 10, 2),
     "OncehookDeadlocks": ({"oncehook_deadlocks_total": "0x9 1x300"}, 11, 9),
     "OncehookSignaturesWrong": ({'oncehook_rejects_total{source="a",reason="signature_wrong"}': "0+10x400"}, 27, 15),
+    "OncehookReloadRefused": ({"oncehook_reload_failures_total": "0x9 1x300"}, 11, 9),
     "OncehookDeliveriesStale": ({'oncehook_rejects_total{source="a",reason="stale"}': "0+2x400"}, 10, 2),
     "OncehookQuarantine": ({"oncehook_quarantine_oldest_seconds": "86000+60x400"}, 10, 5),
 }

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 
 import pytest
@@ -185,3 +186,13 @@ def test_a_certificate_is_looked_at_whatever_else_is_wrong(directory):
     assert done.returncode == 2
     assert "listen.tls.certificate cannot be loaded" in done.stderr and "bogus" in done.stderr, done.stderr
     assert "listen.tls.key cannot be loaded" in done.stderr
+
+
+def test_what_is_hardly_meant_is_warned_of(directory):
+    done = check(directory, GOOD.format(certificate=directory / "cert.pem", key=directory / "key.pem") +
+                 "  - {name: a, provider: asana, handshake: {arm_until: 2099-01-01T00:00:00Z}}\n"
+                 "  - {name: b, provider: stripe, secrets: [{value: \"${CHECK_SECRET}\", not_after: 2020-01-01T00:00:00Z}]}\n")
+    assert done.returncode == 0
+    assert re.search(r":8: warning: armed for more than a day", done.stderr)
+    assert re.search(r":9: warning: no secret of this source is taken now", done.stderr)
+    assert len(done.stderr.splitlines()) == 2

@@ -16,9 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BASE                                   \
-    "listen: {http: \"127.0.0.1:0\"}\n"        \
-    "database: {url: \"postgresql://g@/x\"}\n" \
+#define BASE                                                               \
+    "listen: {http: \"127.0.0.1:0\", public_url: \"https://h.example\"}\n" \
+    "database: {url: \"postgresql://g@/x\"}\n"                             \
     "sources:\n"
 
 static struct config *load(const char *text)
@@ -163,17 +163,45 @@ static void a_source_that_is_gone_keeps_its_secrets_until_the_restart(void **sta
     config_free(config);
 }
 
-static void what_a_scheme_does_not_take_changes_nothing(void **state)
+static void a_source_of_another_provider_keeps_its_secrets(void **state)
 {
     (void)state;
     struct config *config =
         load(BASE "  - {name: s, provider: stripe, secrets: [old]}\n"
-                  "  - {name: t, provider: discord, secrets:\n"
-                  "     [0000000000000000000000000000000000000000000000000000000000000000]}\n");
+                  "  - {name: t, provider: hubspot, scheme: hubspot_v3, secrets: [old]}\n"
+                  "  - {name: u, provider: stripe, secrets: [old]}\n");
+    struct vault *vault = vault_of(config);
+    take(vault, BASE "  - {name: s, provider: github, secrets: [new]}\n"
+                     "  - {name: t, provider: hubspot, scheme: hubspot_v2, secrets: [new]}\n"
+                     "  - {name: u, provider: stripe, secrets: [new]}\n");
+    const struct vault_set *set = vault_get(vault, NULL);
+    static const char *const wanted[] = {"old", "old", "new"};
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(set->doors[i].secrets[0].text.bytes.data, wanted[i], 3);
+    vault_leave(vault, set);
+    vault_free(vault);
+    config_free(config);
+}
+
+/* Two recipes of one name, that take different keys. */
+#define OWN(key)                                                                              \
+    "providers:\n"                                                                            \
+    "  - {provider: own, title: O, confidence: high, proof: unconfirmed, id_scope: source,\n" \
+    "     ack_budget: unknown, retries: {schedule: none, horizon: unknown},\n"                \
+    "     schemes: [{id: own, algorithm: hmac-sha256, key: " key ", message: [body],\n"       \
+    "       signature: {in: header, name: x, parse: plain, encoding: hex}}],\n"               \
+    "     events: {id: /id}}\n"
+
+static void what_a_scheme_does_not_take_changes_nothing(void **state)
+{
+    (void)state;
+    struct config *config = load(OWN("hex") BASE "  - {name: s, provider: stripe, secrets: [old]}\n"
+                                                 "  - {name: t, provider: own, secrets: [00ff]}\n");
     struct vault *vault = vault_of(config);
     const struct vault_set *held = vault_get(vault, NULL);
-    struct config *fresh = load(BASE "  - {name: s, provider: stripe, secrets: [new]}\n"
-                                     "  - {name: t, provider: stripe, secrets: [secret-text]}\n");
+    struct config *fresh =
+        load(OWN("utf8") BASE "  - {name: s, provider: stripe, secrets: [new]}\n"
+                              "  - {name: t, provider: own, secrets: [secret-text]}\n");
     struct oh_error err = {.text = ""};
     assert_int_equal(vault_reload(vault, fresh, &err), OH_INVALID);
     assert_non_null(strstr(err.text, "source t: "));
@@ -333,6 +361,7 @@ int main(void)
         cmocka_unit_test(secrets_come_from_everywhere_with_their_terms),
         cmocka_unit_test(a_reload_keeps_when_a_secret_last_matched),
         cmocka_unit_test(a_source_that_is_gone_keeps_its_secrets_until_the_restart),
+        cmocka_unit_test(a_source_of_another_provider_keeps_its_secrets),
         cmocka_unit_test(what_a_scheme_does_not_take_changes_nothing),
         cmocka_unit_test(the_secret_of_the_moment_is_the_first_that_is_taken),
         cmocka_unit_test(learned_secrets_outlive_a_reload_and_are_bounded),

@@ -507,7 +507,7 @@ static void a_secret_is_taken_from_not_before_to_not_after(void **state)
         assert_non_null(recipe);
         struct oh_error err = {.text = ""};
         struct oh_made_key key, other;
-        struct oh_signer *signer;
+        struct oh_signer *signer = NULL;
         struct oh_signed made;
         if (oh_key_make(recipe, &key, &err) || oh_key_make(recipe, &other, &err) ||
             oh_signer_new(recipe, slice_of_text(key.private_half[0] ? key.private_half : key.shown),
