@@ -70,10 +70,8 @@ static enum oh_status put_secret(struct vault_door *door, struct oh_slice text,
         return oh_fail(err, OH_NO_MEMORY, "no memory for secrets");
     memcpy(bytes, text.data, text.len);
     oh_keyring_limit(door->keyring, terms->not_before_ms, terms->not_after_ms);
-    memcpy(secret->name, terms->name, sizeof(secret->name));
+    secret->terms = *terms;
     secret->text.bytes = slice_of(bytes, text.len);
-    secret->not_before_ms = terms->not_before_ms;
-    secret->not_after_ms = terms->not_after_ms;
     secret->is_learned = is_learned;
     door->secret_count++;
     return OH_OK;
@@ -102,11 +100,8 @@ static enum oh_status put_kept(struct vault_door *door, const struct vault_door 
     enum oh_status status = OH_OK;
     for (size_t i = 0; from && i < from->secret_count && status == OH_OK; i++) {
         const struct vault_secret *secret = &from->secrets[i];
-        struct config_terms terms = {.not_before_ms = secret->not_before_ms,
-                                     .not_after_ms = secret->not_after_ms};
-        memcpy(terms.name, secret->name, sizeof(terms.name));
         if (secret->is_learned == learned)
-            status = put_secret(door, secret->text.bytes, &terms, learned, err);
+            status = put_secret(door, secret->text.bytes, &secret->terms, learned, err);
         if (learned && status == OH_INVALID)
             status = OH_OK; /* the ring is full: what is configured goes first */
     }
@@ -173,7 +168,7 @@ void vault_print_matches(void *context, FILE *page, const char *metric)
     for (size_t i = 0; i < vault->config->source_count; i++)
         for (size_t k = 0; k < set->doors[i].secret_count; k++)
             fprintf(page, "%s{source=\"%s\",secret=\"%s\"} %lld\n", metric,
-                    vault->config->sources[i].name, set->doors[i].secrets[k].name,
+                    vault->config->sources[i].name, set->doors[i].secrets[k].terms.name,
                     (long long)atomic_load(&set->doors[i].secrets[k].matched_s));
     vault_leave(vault, set);
 }
@@ -232,7 +227,8 @@ static void use(struct vault *vault, struct vault_set *fresh)
 struct oh_slice vault_secret_at(const struct vault_door *door, int64_t now_ms)
 {
     for (size_t i = 0; i < door->secret_count; i++)
-        if (now_ms >= door->secrets[i].not_before_ms && now_ms <= door->secrets[i].not_after_ms)
+        if (now_ms >= door->secrets[i].terms.not_before_ms &&
+            now_ms <= door->secrets[i].terms.not_after_ms)
             return door->secrets[i].text.bytes;
     return slice_of(NULL, 0);
 }
@@ -318,7 +314,7 @@ static bool same_secrets(const struct vault_door *a, const struct vault_door *b)
 {
     bool same = a->secret_count == b->secret_count;
     for (size_t i = 0; same && i < a->secret_count; i++)
-        same = strcmp(a->secrets[i].name, b->secrets[i].name) == 0;
+        same = strcmp(a->secrets[i].terms.name, b->secrets[i].terms.name) == 0;
     return same;
 }
 

@@ -26,9 +26,8 @@ enum vault_lesson {
 struct vault;
 
 struct vault_secret {
-    char name[64]; /* of config_terms, or learned-ID */
+    struct config_terms terms; /* a learned one's name is learned-ID */
     struct secret text;
-    int64_t not_before_ms, not_after_ms;
     bool is_learned;
     _Atomic int64_t matched_s; /* unix time; 0 = not since the start */
 };

@@ -117,9 +117,20 @@ def test_nothing_is_answered_before_it_is_kept(start_gateway, private_cluster):
     answer = handshake(gateway, secret)
     assert answer.status == 503 and "x-hook-secret" not in answer.headers and answer.headers["retry-after"] == "2"
     assert deliver(gateway, secret) in (401, 503)
+    impatient = gateway.wire()
+    impatient.send(f"POST /in/asana HTTP/1.1\r\nHost: x\r\nX-Hook-Secret: {secret}\r\nContent-Length: 0\r\n\r\n".encode())
+    impatient.close()
     private_cluster.start()
     process.wait_until(lambda: handshake(gateway, secret).status == 200, timeout=20, what="the database")
     process.wait_until(lambda: deliver(gateway, secret) == 200, what="an event")
+    # The end does not wait for a database that is away; who waits hears 503.
+    private_cluster.stop()
+    waiting = gateway.wire()
+    waiting.send(f"POST /in/asana HTTP/1.1\r\nHost: x\r\nX-Hook-Secret: {secret}x\r\nContent-Length: 0\r\n\r\n".encode())
+    time.sleep(0.2)
+    assert gateway.stop() == 0
+    assert waiting.answer().status == 503
+    waiting.close()
     assert secret not in gateway.log_text()
 
 

@@ -255,9 +255,10 @@ static void learned_secrets_outlive_a_reload_and_are_bounded(void **state)
     assert_true(changed);
     const struct vault_set *set = vault_get(vault, NULL);
     assert_int_equal(set->doors[0].secret_count, 1 + VAULT_LEARNED_MAX);
-    assert_string_equal(set->doors[0].secrets[0].name, "1");
-    assert_string_equal(set->doors[0].secrets[1].name, "learned-102"); /* the oldest is left out */
-    assert_string_equal(set->doors[1].secrets[0].name, "learned-7");
+    assert_string_equal(set->doors[0].secrets[0].terms.name, "1");
+    assert_string_equal(set->doors[0].secrets[1].terms.name,
+                        "learned-102"); /* the oldest is left out */
+    assert_string_equal(set->doors[1].secrets[0].terms.name, "learned-7");
     assert_int_equal(oh_keyring_count(set->doors[1].keyring), 1);
     assert_int_equal(vault_learn(vault, learned, VAULT_LEARNED_MAX + 2, &changed, &err), OH_OK);
     assert_false(changed);
@@ -267,7 +268,7 @@ static void learned_secrets_outlive_a_reload_and_are_bounded(void **state)
                      "  - {name: b, provider: asana, handshake: {arm_until: 2030-01-01}}\n");
     set = vault_get(vault, set);
     assert_int_equal(set->doors[0].secret_count, 1 + VAULT_LEARNED_MAX);
-    assert_string_equal(set->doors[1].secrets[0].name, "learned-7");
+    assert_string_equal(set->doors[1].secrets[0].terms.name, "learned-7");
     assert_true(set->doors[1].arm_until_ms > 0);
     vault_leave(vault, set);
     vault_free(vault);
