@@ -16,7 +16,7 @@ import uuid
 import psycopg2
 import pytest
 
-from support.capture import COUNTED, capture, connect, event
+from support.capture import COUNTED, call, capture, connect, event
 from support.gateway import BINARY, REPOSITORY, environment, oncehook
 from support.postgres import OWNER
 from support.process import wait_until
@@ -162,7 +162,6 @@ def test_a_reader_holds_a_month_up_but_never_a_capture(old):
 
     def captures():
         with contextlib.closing(connect(old.gateway_url)) as connection, connection.cursor() as cursor:
-            from support.capture import call
             while not done.is_set():
                 start = time.monotonic()
                 call(cursor, event(enrollment=old.seeded[0][1][0]))
@@ -355,6 +354,56 @@ def test_a_capture_of_a_key_that_leaves_waits_and_captures_anew(database):
         walker.commit()
         captured.join(10)
     assert count(database) == 1 and count(database, "event_keys") == 1 and audit(database) == GOOD
+
+
+def held(connection):
+    """What a session holds on tables, indexes and rows: {relation: {mode}}."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relation::regclass::text, array_agg(mode) FROM pg_locks WHERE pid = pg_backend_pid()"
+                       " AND locktype = 'relation' AND relation::regclass::text NOT LIKE 'pg_%%' GROUP BY 1")
+        return {relation: set(modes) for relation, modes in cursor.fetchall()}
+
+
+def test_a_capture_waits_for_a_walk_only_at_the_keys_that_leave(database):
+    """The walk's transaction is held open, so whatever a capture would wait for, it would wait for ever: no clock."""
+    seeded = database.seed(instances=1, enrollments=1)
+    # Old and young by turns: they share pages of the table and of the index.
+    database.sql("INSERT INTO event_keys SELECT 'k' || k, 'name:x', CASE k % 2 WHEN 0 THEN '2001-01-01' ELSE now() END"
+                 " FROM generate_series(1, 2000) k")
+    with contextlib.closing(database.connect()) as walker, walker.cursor() as cursor:
+        walker.autocommit = False
+        cursor.execute("SELECT step, amount FROM retention_step_v2(NULL, NULL, false, NULL, false, 180, now())")
+        assert cursor.fetchone() == ("forgotten", 1000)
+        # Nothing that conflicts with a capture's own locks, or with autovacuum's.
+        locks = held(walker)
+        assert locks["event_keys"] == {"RowExclusiveLock"} and "campaign_instances" not in locks
+        assert set().union(*locks.values()) == {"AccessShareLock", "RowExclusiveLock"}, locks
+        with contextlib.closing(connect(database.gateway_url)) as connection, connection.cursor() as one:
+            one.execute("SET lock_timeout = '5s'")  # fails then instead of hanging; nothing comes near it
+            assert call(one, *[event(id=f"new {k}", scope="name:x", enrollment=seeded[0][1][0]) for k in range(500)],
+                        *[event(id=f"k{k}", scope="name:x") for k in range(1, 500, 2)]) == "c" * 500 + "d" * 250
+            connection.commit()
+            mine = connection.get_backend_pid()
+            captured = threading.Thread(target=call, args=(one, event(id="k2", scope="name:x")))
+            captured.start()
+            wait_until(lambda: database.value("SELECT pg_blocking_pids(%s)", mine) == [walker.get_backend_pid()],
+                       what="the capture that brings a key that leaves")
+            walker.commit()
+            captured.join(10)
+            connection.commit()
+    assert count(database, "event_keys") == 1501 and count(database) == 501
+
+
+def test_a_walk_waits_for_no_capture(database):
+    """A capture's transaction is held open; the walk passes the pages that it wrote to (its lock_timeout is 100 ms)."""
+    database.sql("INSERT INTO event_keys SELECT 'k' || k, 'name:x', '2001-01-01' FROM generate_series(1, 500) k")
+    with contextlib.closing(connect(database.gateway_url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = False
+        call(cursor, *[event(id=f"new {k}", scope="name:x") for k in range(50)],
+             event(id="k7", scope="name:x"))  # a duplicate of a key that leaves
+        assert deleted(retention(database, "--table", "ledger")) == 500
+        connection.commit()
+    assert count(database, "event_keys") == 50
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
