@@ -20,14 +20,16 @@ enum oh_id_scope { OH_SCOPE_SOURCE, OH_SCOPE_PROVIDER };
 /* What a person or another room may want to know of a recipe; all strings are NUL-terminated and
  * belong to the recipe. */
 struct oh_recipe_info {
-    const char *provider;   /* "stripe" */
-    const char *scheme;     /* engine row id, "stripe" */
-    const char *title;      /* "Stripe" */
-    const char *confidence; /* "high", "medium", "low" */
-    const char *proof;      /* "published", "sdk", or "unconfirmed" */
-    const char *algorithm;  /* "hmac-sha256" … */
-    const char *retries;    /* the provider's retry schedule in words */
-    const char *handshake;  /* in words, or "none" */
+    const char *provider;    /* "stripe" */
+    const char *scheme;      /* engine row id, "stripe" */
+    const char *title;       /* "Stripe" */
+    const char *setup;       /* where to click at the provider and what to copy; NULL = not said */
+    const char *secret_form; /* in words: what a source's secret has to look like */
+    const char *confidence;  /* "high", "medium", "low" */
+    const char *proof;       /* "published", "sdk", or "unconfirmed" */
+    const char *algorithm;   /* "hmac-sha256" … */
+    const char *retries;     /* the provider's retry schedule in words */
+    const char *handshake;   /* in words, or "none" */
     enum oh_id_scope id_scope;
     const char *key_grade;      /* best rung the recipe names: "id", "composite", "hash" */
     int64_t ack_budget_ms;      /* how long the provider waits for an answer; 0 = not known */

@@ -77,4 +77,31 @@ enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyrin
                           int64_t past_tolerance_s, struct oh_arena *arena,
                           struct oh_verify_result *result);
 
+#define OH_SPELLINGS_MAX 8
+
+/* What a verdict rests on, for the person who has to find out why a request was refused. Texts
+ * belong to the recipe, the request or the arena. */
+struct oh_explanation {
+    struct oh_verify_result result;
+    struct oh_slice missing; /* what the scheme reads and the request lacks: "stripe-signature",
+                                ", " between; len 0 = nothing */
+    bool has_time;
+    int64_t time_ms;  /* of the request, as it says, unix milliseconds */
+    int64_t past_s;   /* the window that was held against it; -1 = none */
+    int64_t future_s; /* likewise */
+    /* The exact bytes that a right signature would be of: each spelling that was tried. A secret
+     * that is part of them stands as `****`. They hold the delivery: show them to nobody but the
+     * person who asked. */
+    struct oh_slice messages[OH_SPELLINGS_MAX];
+    size_t message_count;
+};
+
+/* oh_verify() that says what it did. Where every item of a body has a signature of its own, *out
+ * tells of the last one that was looked at. `arena` takes the messages too: OH_SPELLINGS_MAX times
+ * the body and more; it is not NULL. Errors and thread: as oh_verify(). */
+enum oh_verdict oh_explain(const struct oh_recipe *recipe, const struct oh_keyring *ring,
+                           const struct oh_request *request, int64_t now_ms,
+                           int64_t past_tolerance_s, struct oh_arena *arena,
+                           struct oh_explanation *out);
+
 #endif

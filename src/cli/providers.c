@@ -27,16 +27,17 @@ static json_t *integer_or_null(int64_t value, int64_t none)
 static json_t *info_as_json(const struct oh_recipe_info *info)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:b, "
+        "{s:s, s:s, s:s, s:s?, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o, "
+        "s:o, s:b, "
         "s:b, s:s?, s:s?}",
-        "provider", info->provider, "scheme", info->scheme, "title", info->title, "algorithm",
-        info->algorithm, "id_scope", info->id_scope == OH_SCOPE_PROVIDER ? "provider" : "source",
-        "key_grade", info->key_grade, "confidence", info->confidence, "proof", info->proof,
-        "handshake", info->handshake, "retries", info->retries, "retry_horizon_s",
-        integer_or_null(info->retry_horizon_s, -1), "ack_budget_ms",
-        integer_or_null(info->ack_budget_ms, 0), "retries_signed_anew", info->retries_signed_anew,
-        "tolerance_past_s", integer_or_null(info->tolerance_past_s, -1), "tolerance_future_s",
-        integer_or_null(info->tolerance_future_s, -1), "serve_tolerance_s",
+        "provider", info->provider, "scheme", info->scheme, "title", info->title, "setup",
+        info->setup, "secret_form", info->secret_form, "algorithm", info->algorithm, "id_scope",
+        info->id_scope == OH_SCOPE_PROVIDER ? "provider" : "source", "key_grade", info->key_grade,
+        "confidence", info->confidence, "proof", info->proof, "handshake", info->handshake,
+        "retries", info->retries, "retry_horizon_s", integer_or_null(info->retry_horizon_s, -1),
+        "ack_budget_ms", integer_or_null(info->ack_budget_ms, 0), "retries_signed_anew",
+        info->retries_signed_anew, "tolerance_past_s", integer_or_null(info->tolerance_past_s, -1),
+        "tolerance_future_s", integer_or_null(info->tolerance_future_s, -1), "serve_tolerance_s",
         integer_or_null(info->serve_tolerance_s, -1), "needs_public_url", info->needs_public_url,
         "has_private_key", info->has_private_key, "map_enrollment", info->map_enrollment,
         "map_instance", info->map_instance);

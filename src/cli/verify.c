@@ -5,6 +5,7 @@
  * A request whose provider or scheme has no recipe cannot be judged: it stands as `reject`, `-` and
  * MISMATCH whatever was expected, so that a missing recipe is never counted as a success. */
 #include "cli/cli.h"
+#include "cli/explain.h"
 
 #include "base/encode.h"
 #include "base/slice.h"
@@ -23,6 +24,14 @@ struct record {
     struct oh_header headers[HEADER_LINES_MAX];
     const char *id, *provider, *scheme, *expect; /* scheme may be NULL */
     double now_s;
+};
+
+/* What all requests are judged with. */
+struct run {
+    struct oh_catalog *catalog;
+    bool explain;
+    const struct config_source *source; /* NULL: each request says provider and secrets itself */
+    char *source_secrets;               /* their names */
 };
 
 static struct oh_slice json_slice(const json_t *text)
@@ -71,18 +80,21 @@ static bool read_body(struct record *record, struct oh_slice text, struct oh_sli
 }
 
 /* Why the record cannot be read; NULL = it can. */
-static const char *read_record(struct record *record, json_t *item, json_error_t *where)
+static const char *read_record(const struct run *run, struct record *record, json_t *item,
+                               json_error_t *where)
 {
     struct oh_slice text = {NULL, 0}, base64 = {NULL, 0};
     struct oh_request *request = &record->request;
     json_t *headers;
-    if (json_unpack_ex(item, where, 0, "{s:s, s:s, s?s, s:s%, s:s%, s:o, s?s%, s?s%, s:F, s:s}",
+    if (json_unpack_ex(item, where, 0, "{s:s, s?s, s?s, s:s%, s:s%, s:o, s?s%, s?s%, s:F, s:s}",
                        "id", &record->id, "provider", &record->provider, "scheme", &record->scheme,
                        "method", &request->method.data, &request->method.len, "url",
                        &request->url.data, &request->url.len, "headers", &headers, "body",
                        &text.data, &text.len, "body_base64", &base64.data, &base64.len, "now",
                        &record->now_s, "expect", &record->expect))
         return where->text;
+    if (!record->provider && !run->source)
+        return "`provider` is missing";
     if (strpbrk(record->id, "\t\r\n"))
         return "`id` has to be a text without tabs";
     if (!(record->now_s >= 0 && record->now_s <= NOW_MAX))
@@ -94,36 +106,57 @@ static const char *read_record(struct record *record, json_t *item, json_error_t
     return read_body(record, text, base64) ? NULL : "either `body` or `body_base64` is needed";
 }
 
-/* A secret that does not parse is no secret: it accepts nothing. */
-static void add_secret(struct oh_keyring *ring, const json_t *secret)
+/* A secret that does not parse is no secret: it accepts nothing. `names` is told either way. */
+static void add_secret(struct oh_keyring *ring, const char *name, struct oh_slice secret,
+                       FILE *names)
 {
-    if (json_is_string(secret) && oh_keyring_add(ring, json_slice(secret), NULL) != OH_OK)
-        return;
+    struct oh_error err = {.text = ""};
+    bool added = oh_keyring_add(ring, secret, &err) == OH_OK;
+    fprintf(names, "%s%s%s%s%s", ftell(names) > 0 ? ", " : "", name,
+            added ? "" : " (unusable: ", added ? "" : err.text, added ? "" : ")");
 }
 
-static struct oh_keyring *read_secrets(const struct oh_recipe *recipe, const json_t *item)
+static void add_secrets(struct oh_keyring *ring, const json_t *item, FILE *names)
 {
-    struct oh_keyring *ring = oh_keyring_new(recipe);
+    static const char *const members[] = {"secret", "public_key"};
     const json_t *secret;
     json_t *key;
     const char *name;
+    char number[32];
     size_t i;
-    if (!ring)
-        return NULL;
-    add_secret(ring, json_object_get(item, "secret"));
-    add_secret(ring, json_object_get(item, "public_key"));
-    json_array_foreach(json_object_get(item, "secrets"), i, secret) add_secret(ring, secret);
+    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+        if (json_is_string(secret = json_object_get(item, members[i])))
+            add_secret(ring, members[i], json_slice(secret), names);
+    json_array_foreach(json_object_get(item, "secrets"), i, secret)
+    {
+        snprintf(number, sizeof(number), "secret %zu", i + 1);
+        if (json_is_string(secret))
+            add_secret(ring, number, json_slice(secret), names);
+    }
     json_object_foreach(json_object_get(item, "keys"), name, key)
     {
         char *text = json_dumps(key, JSON_COMPACT);
-        if (text && oh_keyring_add(ring, slice_of_text(text), NULL) != OH_OK)
-            fprintf(stderr, "oncehook: the key %s is none of the scheme's\n", name);
+        if (text)
+            add_secret(ring, name, slice_of_text(text), names);
         free(text);
     }
     json_object_foreach(json_object_get(item, "certs"), name,
                         key) if (oh_keyring_add_certificate(ring, slice_of_text(name),
                                                             json_slice(key), NULL) != OH_OK)
         fprintf(stderr, "oncehook: the certificate %s cannot be read\n", name);
+}
+
+/* The ring of the record's own secrets; *names, for people, is the caller's to free. */
+static struct oh_keyring *read_secrets(const struct oh_recipe *recipe, const json_t *item,
+                                       char **names)
+{
+    struct oh_keyring *ring = oh_keyring_new(recipe);
+    size_t len;
+    FILE *to = ring ? open_memstream(names, &len) : NULL;
+    if (to) {
+        add_secrets(ring, item, to);
+        fclose(to);
+    }
     return ring;
 }
 
@@ -145,27 +178,39 @@ static const struct oh_recipe *find_recipe(struct oh_catalog *catalog, const str
 }
 
 /* Judges one and prints its line; false on a mismatch. */
-static bool verify_one(struct oh_catalog *catalog, const struct record *record, json_t *item,
-                       bool explain)
+static bool verify_one(const struct run *run, const struct record *record, json_t *item)
 {
-    struct oh_verify_result result = {.because = "no recipe for this provider and scheme"};
+    struct oh_explanation told = {.result.because = "no recipe for this provider and scheme"};
     enum oh_verdict verdict = OH_ACCEPTED;
-    const struct oh_recipe *recipe = find_recipe(catalog, record, item);
-    struct oh_keyring *ring = recipe ? read_secrets(recipe, item) : NULL;
+    char *names = NULL;
+    const struct config_source *source = run->source;
+    const struct oh_recipe *recipe =
+        source ? source->recipe : find_recipe(run->catalog, record, item);
+    struct oh_keyring *own = recipe && !source ? read_secrets(recipe, item, &names) : NULL;
+    const struct oh_keyring *ring = source ? source->keyring : own;
+    int64_t now_ms = (int64_t)record->now_s * 1000;
+    int64_t past_s = source ? source->tolerance_s : OH_TOLERANCE_OF_SCHEME;
     if (ring)
-        verdict = oh_verify(recipe, ring, &record->request, (int64_t)record->now_s * 1000,
-                            OH_TOLERANCE_OF_SCHEME, record->arena, &result);
+        verdict = run->explain ? oh_explain(recipe, ring, &record->request, now_ms, past_s,
+                                            record->arena, &told)
+                               : oh_verify(recipe, ring, &record->request, now_ms, past_s,
+                                           record->arena, &told.result);
     const char *decided = ring && verdict == OH_ACCEPTED ? "accept" : "reject";
     bool ok = ring && strcmp(decided, record->expect) == 0;
     printf("%s\t%s\t%s\t%s\n", record->id, decided, ring ? oh_verdict_name(verdict) : "-",
            ok ? "ok" : "MISMATCH");
-    if (!ring || (explain && verdict != OH_ACCEPTED))
-        fprintf(stderr, "%s: %s\n", record->id, result.because);
-    oh_keyring_free(ring);
+    if (!ring || (run->explain && verdict != OH_ACCEPTED)) {
+        fflush(stdout); /* each explanation under its line, where both are one terminal */
+        fprintf(stderr, "%s: %s\n", record->id, told.result.because);
+    }
+    if (ring && run->explain && verdict != OH_ACCEPTED)
+        explain_print(stderr, verdict, &told, now_ms, source ? run->source_secrets : names);
+    oh_keyring_free(own);
+    free(names);
     return ok;
 }
 
-static int verify_all(struct oh_catalog *catalog, const char *file, json_t *list, bool explain)
+static int verify_all(const struct run *run, const char *file, json_t *list)
 {
     static struct record record;
     json_error_t where;
@@ -175,11 +220,12 @@ static int verify_all(struct oh_catalog *catalog, const char *file, json_t *list
     {
         memset(&record, 0, sizeof(record));
         record.arena = oh_arena_new(4096, SIZE_MAX);
-        const char *wrong = record.arena ? read_record(&record, item, &where) : "out of memory";
+        const char *wrong =
+            record.arena ? read_record(run, &record, item, &where) : "out of memory";
         if (wrong)
             fprintf(stderr, "oncehook: %s: request %zu: %s\n", file, i + 1, wrong);
         else
-            mismatches += !verify_one(catalog, &record, item, explain);
+            mismatches += !verify_one(run, &record, item);
         oh_arena_free(record.arena);
         if (wrong)
             return CLI_USAGE;
@@ -188,21 +234,56 @@ static int verify_all(struct oh_catalog *catalog, const char *file, json_t *list
     return mismatches ? CLI_NO : CLI_OK;
 }
 
+/* --source: its recipe, secrets and window instead of what the requests say. */
+static bool find_source(struct run *run, const struct config *config, const char *name)
+{
+    size_t len;
+    FILE *to = open_memstream(&run->source_secrets, &len);
+    run->source = to ? config_find_source(config, slice_of_text(name)) : NULL;
+    for (size_t i = 0; run->source && i < run->source->secret_count; i++)
+        fprintf(to, "%s%s", i ? ", " : "", run->source->terms[i].name);
+    if (to)
+        fclose(to);
+    if (!run->source)
+        fprintf(stderr, "oncehook: %s: no source '%s'\n", config->path, name);
+    return run->source;
+}
+
+/* What the requests are judged with; false after the mistake was told. */
+static bool prepare(struct run *run, const char *recipe, const struct config *config,
+                    const char *source)
+{
+    struct oh_error err = {.text = ""};
+    struct oh_slice text = {NULL, 0};
+    bool ready =
+        oh_catalog_new(&run->catalog, &err) == OH_OK &&
+        (!recipe || (cli_read_file(recipe, RECIPE_FILE_MAX, &text, &err) == OH_OK &&
+                     oh_catalog_add(run->catalog, recipe, text.data, text.len, &err) == OH_OK));
+    free((char *)text.data);
+    if (!ready)
+        fprintf(stderr, "%s\n", err.text);
+    return ready && (!source || find_source(run, config, source));
+}
+
 int cli_verify(int argc, char **argv)
 {
-    const char *file = NULL, *recipe = NULL;
-    bool explain = false;
+    const char *file = NULL, *recipe = NULL, *config_path = NULL, *source = NULL;
+    struct run run = {.explain = false};
     const struct cli_option options[] = {
         {"recipe", 'r', .argument = "FILE.yaml", .value = &recipe,
          .words = "A further recipe, before it stands in a configuration"},
-        {"explain", 'e', .flag = &explain,
-         .words = "Say why on stderr, a line for each refused request"},
+        {"config", 'c', .argument = "FILE", .value = &config_path,
+         .words = "with --source: the gateway's configuration"},
+        {"source", 's', .argument = "NAME", .value = &source,
+         .words = "Judge by this source's recipe, secrets and window, whatever the requests say"},
+        {"explain", 'e', .flag = &run.explain,
+         .words =
+             "Say why on stderr of each refused request: what is missing, how old it is, which "
+             "secrets were tried, and on a terminal the bytes that are signed"},
         {.argument = "FILE.json", .value = &file, .needed = true},
         {0},
     };
-    struct oh_catalog *catalog = NULL;
-    struct oh_error err = {0};
-    struct oh_slice text = {NULL, 0};
+    struct config *config = NULL;
     json_error_t where;
     json_t *list = NULL;
     int code = CLI_USAGE;
@@ -212,22 +293,25 @@ int cli_verify(int argc, char **argv)
                      "the numbers. Exit 1 on a mismatch. A request whose provider has no recipe is "
                      "a MISMATCH with the reason -.",
                      argc, argv);
-    if (oh_catalog_new(&catalog, &err) ||
-        (recipe && (cli_read_file(recipe, RECIPE_FILE_MAX, &text, &err) ||
-                    oh_catalog_add(catalog, recipe, text.data, text.len, &err)))) {
-        fprintf(stderr, "%s\n", err.text);
-        goto out;
+    if (!config_path != !source) {
+        fprintf(stderr, "oncehook: --config and --source go together\n");
+        return CLI_USAGE;
     }
+    if (config_path && !(config = cli_load_config(config_path)))
+        return CLI_USAGE;
+    if (!prepare(&run, recipe, config, source))
+        goto out;
     list = json_load_file(file, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     if (!list)
         fprintf(stderr, "oncehook: %s:%d: %s\n", file, where.line, where.text);
     else if (!json_is_array(list))
         fprintf(stderr, "oncehook: %s: not an array of recorded requests\n", file);
     else
-        code = verify_all(catalog, file, list, explain);
+        code = verify_all(&run, file, list);
 out:
     json_decref(list);
-    free((char *)text.data);
-    oh_catalog_free(catalog);
+    free(run.source_secrets);
+    oh_catalog_free(run.catalog);
+    config_free(config);
     return code;
 }

@@ -532,6 +532,7 @@ static const struct key answer_keys[] = {
 static const struct key file_keys[] = {
     {"provider", true, read_provider, AT(info.provider), NULL},
     {"title", true, read_text, AT(info.title), NULL},
+    {"setup", false, read_text, AT(info.setup), NULL},
     {"confidence", true, read_word_text, AT(info.confidence), "low, medium, high"},
     {"proof", true, read_word_text, AT(info.proof), "unconfirmed, sdk, published"},
     {"id_scope", true, read_word, AT(info.id_scope), "source, provider"},
@@ -603,6 +604,26 @@ void recipe_free(struct oh_recipe *recipe)
         oh_arena_free(recipe->arena);
 }
 
+/* What a source's `secrets` hold, for people. */
+static const char *secret_form(const struct oh_recipe *recipe)
+{
+    static const char *const forms[] = {
+        [RECIPE_KEY_UTF8] = "the text exactly as it is shown",
+        [RECIPE_KEY_WHSEC] = "base64; whsec_ before it may stay or go",
+        [RECIPE_KEY_HEX] = "hex",
+        [RECIPE_KEY_BASE64] = "base64",
+        [RECIPE_KEY_SHA1] = "the text exactly as it is shown",
+        [RECIPE_KEY_SPKI_B64] = "the public key: base64, or PEM",
+        [RECIPE_KEY_PEM] = "the public key: PEM, or base64",
+        [RECIPE_KEY_RAW_B64] = "the public key: 32 bytes in base64, or PEM",
+        [RECIPE_KEY_RAW_HEX] = "the public key: 32 bytes in hex, or PEM",
+        [RECIPE_KEY_WHPK] = "the public key: base64, or PEM; whpk_ before it may stay or go",
+        [RECIPE_KEY_CERT_URL] = "no key but a name that is signed: see setup",
+        [RECIPE_KEY_JWK] = "one JWK (JSON)",
+    };
+    return recipe->algorithm == RECIPE_BASIC ? "user:password" : forms[recipe->key_form];
+}
+
 void recipe_finish(struct oh_recipe *recipe)
 {
     struct oh_recipe_info *info = &recipe->info;
@@ -614,6 +635,7 @@ void recipe_finish(struct oh_recipe *recipe)
             (ts->past_s < 0 && retries_s == 0))
             ts->serve_past_s = -1;
     }
+    info->secret_form = secret_form(recipe);
     info->tolerance_past_s = ts->past_s;
     info->tolerance_future_s = ts->future_s;
     info->serve_tolerance_s = ts->serve_past_s;

@@ -8,6 +8,7 @@
 #include "base/slice.h"
 #include "verify/claim.h"
 #include "verify/crypto.h"
+#include "verify/explain.h"
 #include "verify/jwt.h"
 
 #include <stdlib.h>
@@ -107,6 +108,7 @@ struct check {
     int64_t now_ms, past_tolerance_s;
     bool expired; /* a token's own times say so */
     struct oh_verify_result *result;
+    struct oh_explanation *explanation; /* NULL: nobody asks */
 };
 
 /* The bytes of an encoded signature; false when it is not written in the one way allowed. */
@@ -272,14 +274,15 @@ static bool certified_matches(struct check *check, const struct crypto_key *key,
     const struct oh_recipe *recipe = check->from.recipe;
     const struct recipe_certificate *named = &recipe->certificate;
     const struct scan_value *json = check->from.json;
-    const struct crypto_key *certificate = find_certificate(check);
+    static const char wrong[] = "the certificate does not confirm this signature";
     uint8_t given[CRYPTO_SIGNATURE_BYTES_MAX];
     const char *digest = "SHA256";
     size_t len;
-    if (!certificate)
+    if (named->has_pin && !(json && texts_match(scan_value_text(&json[named->pin]), key->secret))) {
+        if (check->claim.because != wrong)
+            check->claim.because = "the topic that the body names is none of the secrets";
         return false;
-    if (named->has_pin && !(json && texts_match(scan_value_text(&json[named->pin]), key->secret)))
-        return false;
+    }
     if (recipe->algorithm == RECIPE_RSA_SNS) {
         struct oh_slice version = scan_value_text(&json[named->version]);
         if (slice_equals(version, SLICE_LITERAL("1")))
@@ -287,6 +290,11 @@ static bool certified_matches(struct check *check, const struct crypto_key *key,
         else if (!slice_equals(version, SLICE_LITERAL("2")))
             return false;
     }
+    /* Last, so that nobody who does not know the topic makes anybody fetch. */
+    const struct crypto_key *certificate = find_certificate(check);
+    if (!certificate)
+        return false;
+    check->claim.because = wrong;
     return decode_signature(recipe, check->claim.candidates[0], given, sizeof(given), &len) &&
            crypto_verify_once(certificate->pkey, digest, message, given, len);
 }
@@ -323,6 +331,19 @@ static bool is_live(struct check *check, size_t i)
     return false;
 }
 
+/* For people, who see `****` for the secret. */
+static void note_message(struct check *check, bool with_secret)
+{
+    struct message message;
+    enum recipe_algorithm algorithm = check->from.recipe->algorithm;
+    if (!check->explanation || algorithm == RECIPE_TOKEN || algorithm == RECIPE_BASIC)
+        return;
+    if (with_secret)
+        check->from.secret = SLICE_LITERAL("****");
+    if (message_build(&check->from, &message))
+        explain_add_message(check->explanation, message.parts, message.count, check->from.arena);
+}
+
 /* Which secret signed the request, from 0; -1 = none. A message that has the secret in it is built
  * for each. */
 static int find_secret(struct check *check)
@@ -338,6 +359,7 @@ static int find_secret(struct check *check)
         check->from.variant = variant;
         check->from.ts = check->claim.ts;
         check->from.signature = check->claim.candidates[0];
+        note_message(check, with_secret);
         bool built = !with_secret && message_build(&check->from, &message);
         for (size_t i = 0; (built || with_secret) && i < check->ring->count; i++) {
             check->from.secret = check->ring->keys[i].secret;
@@ -361,6 +383,8 @@ static int find_token_secret(struct check *check)
         check->claim.because = "not a token of the algorithms that are allowed";
         return -1;
     }
+    if (check->explanation)
+        explain_add_message(check->explanation, &jwt.signed_part, 1, check->from.arena);
     while (i < check->ring->count &&
            !(jwt_is_signed_by(recipe, &jwt, &check->ring->keys[i]) && is_live(check, i)))
         i++;
@@ -425,7 +449,22 @@ static bool has_required(const struct message_source *from)
     return true;
 }
 
-static enum oh_verdict verify_one(struct check *check)
+/* After the claim was read and judged, or could not be. */
+static void note_claim(struct check *check)
+{
+    struct oh_explanation *to = check->explanation;
+    if (!to)
+        return;
+    const struct recipe_timestamp *ts = &check->from.recipe->timestamp;
+    explain_find_missing(&check->from, &to->missing);
+    to->has_time = ts->in != RECIPE_TS_NONE && check->claim.ts.data && check->claim.ts_value >= 0;
+    to->time_ms = check->claim.ts_value;
+    if (claim_ts_per_s(check->from.recipe) == 1 &&
+        __builtin_mul_overflow(to->time_ms, 1000, &to->time_ms))
+        to->has_time = false;
+}
+
+static enum oh_verdict judge(struct check *check)
 {
     bool jwt = check->from.recipe->algorithm == RECIPE_JWT;
     struct oh_verify_result *result = check->result;
@@ -444,11 +483,22 @@ static enum oh_verdict verify_one(struct check *check)
         return OH_SIGNATURE_WRONG;
     }
     if (is_stale(check)) {
-        result->because = "timestamp outside the window";
+        result->because = check->expired ? "the token has expired, or is not valid yet"
+                                         : "timestamp outside the window";
         return OH_STALE;
     }
     result->because = "";
     return OH_ACCEPTED;
+}
+
+static enum oh_verdict verify_one(struct check *check)
+{
+    check->claim.ts_value = -1;
+    if (check->explanation)
+        check->explanation->message_count = 0;
+    enum oh_verdict verdict = judge(check);
+    note_claim(check);
+    return verdict;
 }
 
 /* Every item of the body has a signature of its own, and each of them has to be right. */
@@ -490,6 +540,21 @@ static bool read_json(const struct message_source *from, struct scan_result *fou
     return status == OH_OK;
 }
 
+static enum oh_verdict verify_request(struct check *check)
+{
+    const struct oh_recipe *recipe = check->from.recipe;
+    struct oh_arena *arena = check->from.arena;
+    *check->result = (struct oh_verify_result){.secret_index = -1, .because = ""};
+    if (recipe->json_count == 0)
+        return verify_one(check);
+    struct scan_result *found = arena ? oh_arena_alloc(arena, sizeof(*found)) : NULL;
+    bool read = found && read_json(&check->from, found);
+    if (recipe->each_item && read)
+        return verify_items(check, found);
+    check->from.json = read ? found->body_values : NULL;
+    return verify_one(check);
+}
+
 enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyring *ring,
                           const struct oh_request *request, int64_t now_ms,
                           int64_t past_tolerance_s, struct oh_arena *arena,
@@ -503,13 +568,25 @@ enum oh_verdict oh_verify(const struct oh_recipe *recipe, const struct oh_keyrin
         .past_tolerance_s = past_tolerance_s,
         .result = result ? result : &unused,
     };
-    *check.result = (struct oh_verify_result){.secret_index = -1, .because = ""};
-    if (recipe->json_count == 0)
-        return verify_one(&check);
-    struct scan_result *found = arena ? oh_arena_alloc(arena, sizeof(*found)) : NULL;
-    bool read = found && read_json(&check.from, found);
-    if (recipe->each_item && read)
-        return verify_items(&check, found);
-    check.from.json = read ? found->body_values : NULL;
-    return verify_one(&check);
+    return verify_request(&check);
+}
+
+enum oh_verdict oh_explain(const struct oh_recipe *recipe, const struct oh_keyring *ring,
+                           const struct oh_request *request, int64_t now_ms,
+                           int64_t past_tolerance_s, struct oh_arena *arena,
+                           struct oh_explanation *out)
+{
+    *out = (struct oh_explanation){
+        .past_s = past_tolerance_s < 0 ? recipe->timestamp.past_s : past_tolerance_s,
+        .future_s = recipe->timestamp.future_s,
+    };
+    struct check check = {
+        .from = {.recipe = recipe, .request = request, .arena = arena},
+        .ring = ring,
+        .now_ms = now_ms,
+        .past_tolerance_s = past_tolerance_s,
+        .result = &out->result,
+        .explanation = out,
+    };
+    return verify_request(&check);
 }

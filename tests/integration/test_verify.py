@@ -4,12 +4,15 @@ request that was accepted stays so when one byte of its body, signature or secre
 import base64
 import copy
 import json
+import os
 import pathlib
+import pty
 import re
+import subprocess
 
 import pytest
 
-from support.gateway import oncehook
+from support.gateway import BINARY, SANITIZER, environment, oncehook
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
 PROVIDERS = ["github", "sendgrid", "stripe"]
@@ -243,6 +246,111 @@ def test_no_secret_is_repeated(tmp_path):
         for secret in [request.get("secret"), request.get("public_key"), *request.get("secrets", [])]:
             assert not secret or len(secret) < 4 or secret not in said
     assert "gen-stripe-stale: timestamp outside the window" in done.stderr
+
+
+def explain(tmp_path, requests, *options):
+    """{id: lines} of --explain on a pipe."""
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps(requests))
+    told, at = {}, None
+    for line in oncehook("verify", "--explain", *options, path, check=False).stderr.splitlines():
+        if not line.startswith("  "):
+            at, because = line.split(": ", 1)
+            told[at] = [because]
+        else:
+            told[at].append(line.strip())
+    return told
+
+
+def test_a_refusal_is_explained_to_whom_must_fix_it(tmp_path):
+    chosen = {r["id"]: r for r in ALL_VECTORS}
+    two = dict(chosen["gen-github-upper-hex"], id="two", secrets=["first of them", ""])
+    two.pop("secret")
+    told = explain(tmp_path, [chosen[i] for i in (
+        "gen-stripe-stale", "gen-sendgrid-missing-timestamp", "gen-hubspot_v3-future", "gen-svix-missing-signature",
+        "gen-aws_sns-other-topic", "gen-github-upper-hex")] + [two])
+    age = chosen["gen-stripe-stale"]["now"] - int(re.search("t=([0-9]+)", json.dumps(
+        chosen["gen-stripe-stale"]["headers"]))[1])
+    stripe = told["gen-stripe-stale"]
+    assert stripe[0] == "timestamp outside the window"
+    assert f", {age} s" in stripe[1] and "allowed: 300 s" in stripe[1] and "before the request came" in stripe[1]
+    assert "signature: right, by secret 1" in stripe
+    assert "after the request came; allowed: 300 s" in told["gen-hubspot_v3-future"][1]
+    assert told["gen-sendgrid-missing-timestamp"][1] == "missing: header x-twilio-email-event-webhook-timestamp"
+    assert told["gen-svix-missing-signature"][1].startswith("missing: header svix-signature")
+    assert told["gen-aws_sns-other-topic"][0] == "the topic that the body names is none of the secrets"
+    assert "secrets: secret" in told["gen-github-upper-hex"]
+    assert "secrets: secret 1, secret 2 (unusable: the secret is empty)" in told["two"]
+    signed = len(body_of(two))
+    assert f"signed: {signed} bytes (they are shown on a terminal only)" in told["two"]
+
+
+def on_a_terminal(*arguments):
+    """What `oncehook` writes when stderr is a terminal."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=follower,
+                               env=environment())
+    os.close(follower)
+    said = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # the other side is closed
+            break
+        said += piece
+    os.close(leader)
+    process.wait()
+    assert not SANITIZER.search(said.decode())
+    return said.decode().replace("\r\n", "\n")
+
+
+def test_the_exact_bytes_are_shown_on_a_terminal_only_and_without_the_secret(tmp_path):
+    chosen = {r["id"]: r for r in ALL_VECTORS}
+    stripe, hubspot = chosen["gen-stripe-stale"], chosen["gen-hubspot_v1-bitflip"]
+    steering = dict(chosen["gen-github-upper-hex"], id="steering", body='{"a":"\x1b[2J\u00e9"}\r\n')
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps([stripe, hubspot, steering]))
+    said = on_a_terminal("verify", "--explain", path)
+    time = re.search("t=([0-9]+)", json.dumps(stripe["headers"]))[1]
+
+    def shown(text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    assert shown(f"{time}.{stripe['body']}") in said
+    assert shown("****" + hubspot["body"]) in said and hubspot["secret"] not in said
+    assert '"{\\"a\\":\\"\\x1b[2J\\xc3\\xa9\\"}\\r\\n"' in said and "\x1b" not in said
+
+
+def test_a_source_s_secrets_are_named_and_its_window_is_used(tmp_path):
+    chosen = {r["id"]: r for r in ALL_VECTORS}
+    stripe = chosen["gen-stripe-stale"]
+    config = tmp_path / "oncehook.yaml"
+    config.write_text(json.dumps({
+        "listen": {"http": "127.0.0.1:0"}, "database": {"url": "postgresql:///nowhere"},
+        "sources": [{"name": "pay", "provider": "stripe", "tolerance": "10d",
+                     "secrets": [stripe["secret"]]},
+                    {"name": "other", "provider": "stripe", "secrets": ["whsec_one", "whsec_two"]}]}))
+    asked = {k: v for k, v in stripe.items() if k not in ("provider", "scheme", "secret")}
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps([asked]))
+    done = oncehook("verify", "-c", config, "--source", "pay", path, check=False)
+    assert done.stdout.splitlines()[0] == "gen-stripe-stale\taccept\t-\tMISMATCH"
+    told = explain(tmp_path, [asked], "-c", config, "--source", "other")
+    assert "secrets: 1, 2" in told["gen-stripe-stale"]
+    assert oncehook("verify", path, check=False).returncode == 2
+    assert oncehook("verify", "--source", "pay", path, check=False).returncode == 2
+    nobody = oncehook("verify", "-c", config, "--source", "nobody", path, check=False)
+    assert nobody.returncode == 2 and "no source 'nobody'" in nobody.stderr
+
+
+def test_every_provider_says_where_to_click_and_what_to_copy():
+    listed = json.loads(oncehook("providers", "--json").stdout)
+    for entry in listed:
+        assert entry["secret_form"]
+        if entry["provider"] != "hmac":
+            assert 20 < len(entry["setup"]) <= 200 and entry["setup"][-1] != " ", entry["provider"]
+    lines = oncehook("providers", "stripe").stdout.splitlines()
+    assert any(re.match("setup +.*Signing secret", line) for line in lines)
+    assert any(re.match("secret_form +the text exactly", line) for line in lines)
 
 
 def test_providers_as_a_table_and_as_json():

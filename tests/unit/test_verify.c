@@ -539,6 +539,39 @@ static void a_secret_is_taken_from_not_before_to_not_after(void **state)
     }
 }
 
+/* What is told is what the engine worked with: the HMAC of the bytes is the signature. */
+static void an_explanation_holds_the_bytes_that_are_signed(void **state)
+{
+    (void)state;
+    const struct oh_recipe *recipe = oh_catalog_find(catalog, "github", NULL);
+    struct oh_header header = {SLICE_LITERAL("X-Hub-Signature-256"),
+                               SLICE_LITERAL(GITHUB_SIGNATURE)};
+    struct oh_request request = {.method = SLICE_LITERAL("POST"),
+                                 .url = SLICE_LITERAL("/"),
+                                 .headers = &header,
+                                 .header_count = 1,
+                                 .body = SLICE_LITERAL("Hello, World!")};
+    struct oh_arena *arena = oh_arena_new(4096, 65536);
+    struct oh_keyring *ring = ring_of(recipe, "another", GITHUB_SECRET);
+    struct oh_explanation told;
+    assert_int_equal(
+        oh_explain(recipe, ring, &request, NOW_S * 1000LL, OH_TOLERANCE_OF_SCHEME, arena, &told),
+        OH_ACCEPTED);
+    assert_int_equal(told.result.secret_index, 1);
+    assert_int_equal(told.message_count, 1);
+    assert_true(slice_equals(told.messages[0], request.body));
+    assert_false(told.has_time);
+    assert_int_equal(told.missing.len, 0);
+    request.header_count = 0;
+    assert_int_equal(
+        oh_explain(recipe, ring, &request, NOW_S * 1000LL, OH_TOLERANCE_OF_SCHEME, arena, &told),
+        OH_SIGNATURE_MISSING);
+    assert_true(slice_equals(told.missing, SLICE_LITERAL("header x-hub-signature-256")));
+    assert_int_equal(told.message_count, 0);
+    oh_keyring_free(ring);
+    oh_arena_free(arena);
+}
+
 static void words_are_those_of_the_metrics(void **state)
 {
     (void)state;
@@ -562,6 +595,7 @@ int main(void)
         cmocka_unit_test(hmac_of_the_source_verifies),
         cmocka_unit_test(base64_twin_of_a_signature_is_refused),
         cmocka_unit_test(a_secret_is_taken_from_not_before_to_not_after),
+        cmocka_unit_test(an_explanation_holds_the_bytes_that_are_signed),
         cmocka_unit_test(words_are_those_of_the_metrics),
     };
     return cmocka_run_group_tests_name("verify", tests, set_up, tear_down);
