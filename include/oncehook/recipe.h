@@ -31,10 +31,12 @@ struct oh_recipe_info {
     const char *retries;     /* the provider's retry schedule in words */
     const char *handshake;   /* in words, or "none" */
     enum oh_id_scope id_scope;
-    const char *key_grade;      /* best rung the recipe names: "id", "composite", "hash" */
-    int64_t ack_budget_ms;      /* how long the provider waits for an answer; 0 = not known */
-    int64_t retry_horizon_s;    /* how long the provider goes on trying; 0 = never retries, -1 = not
-                                   known */
+    const char *key_grade;   /* best rung the recipe names: "id", "composite", "hash" */
+    int64_t ack_budget_ms;   /* how long the provider waits for an answer; 0 = not known */
+    int64_t retry_horizon_s; /* how long the provider goes on trying; 0 = never retries, -1 = not
+                                known */
+    const int64_t *retry_after_s; /* the pause before each retry, as far as documented; or NULL */
+    size_t retry_after_count;
     bool retries_signed_anew;   /* known to sign each retry with a fresh timestamp */
     int64_t tolerance_past_s;   /* the scheme's own window, -1 = no timestamp or no window */
     int64_t tolerance_future_s; /* likewise */

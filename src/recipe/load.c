@@ -516,8 +516,11 @@ static const struct key scheme_keys[] = {
     END,
 };
 
+static const struct list pause_list = {{"after", true, read_time, 0, ""}, sizeof(int64_t)};
+
 static const struct key retries_keys[] = {
     {"schedule", true, read_text, AT(info.retries), NULL},
+    {"after", false, read_list, AT(info.retry_after_s), &pause_list},
     {"horizon", true, read_time, AT(info.retry_horizon_s), "never, unknown"},
     {"signed_anew", false, read_bool, AT(info.retries_signed_anew), "false, true"},
     END,

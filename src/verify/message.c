@@ -436,8 +436,23 @@ static bool sorted_fields(const struct message_source *from, struct oh_slice for
     return *fields != NULL;
 }
 
+/* True when the body is the one that `bodySHA256` of the URL names; *named: whether it names one.
+ */
+static bool is_body_of_url(const struct message_source *from, bool *named)
+{
+    struct oh_slice hex, body = from->request->body;
+    uint8_t given[32], digest[32];
+    size_t len;
+    *named = from->arena && form_field(form_query(from->request->url), SLICE_LITERAL("bodySHA256"),
+                                       from->arena, &hex, NULL) == OH_OK;
+    return *named && hex_decode(hex, true, given, sizeof(given), &len) && len == sizeof(given) &&
+           EVP_Digest(body.data, body.len, digest, NULL, EVP_sha256(), NULL) == 1 &&
+           CRYPTO_memcmp(given, digest, sizeof(digest)) == 0;
+}
+
 /* Twilio and Mandrill: names and values without anything between; equal fields count once. A body
- * that is no form is bound by `bodySHA256` of the URL, else it has to be empty. */
+ * that is no form is bound by `bodySHA256` of the URL, else it has to be empty; a URL that has it
+ * goes with no other body, none at all among them. */
 static bool part_form_sorted(const struct message_source *from, const struct recipe_part *part,
                              struct oh_slice *out)
 {
@@ -446,20 +461,11 @@ static bool part_form_sorted(const struct message_source *from, const struct rec
     struct field *fields;
     size_t count, bytes;
     *out = slice_of("", 0);
-    if (!form_is_form(request)) {
-        uint8_t given[32], digest[32];
-        struct oh_slice hex;
-        size_t len;
-        if (request->body.len == 0)
-            return true;
-        return from->arena &&
-               form_field(form_query(request->url), SLICE_LITERAL("bodySHA256"), from->arena, &hex,
-                          NULL) == OH_OK &&
-               hex_decode(hex, true, given, sizeof(given), &len) && len == sizeof(given) &&
-               EVP_Digest(request->body.data, request->body.len, digest, NULL, EVP_sha256(),
-                          NULL) == 1 &&
-               CRYPTO_memcmp(given, digest, sizeof(digest)) == 0;
-    }
+    bool named, is_named = is_body_of_url(from, &named);
+    if (named && !is_named)
+        return false;
+    if (!form_is_form(request))
+        return is_named || request->body.len == 0;
     if (!sorted_fields(from, request->body, &fields, &count, &bytes))
         return false;
     struct text text = text_new(from, bytes);
