@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tests/unit/vector_support.h: recorded JSON as the engine takes it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
