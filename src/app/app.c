@@ -10,6 +10,7 @@
 #include "lane/drain.h"
 #include "log/log.h"
 #include "store/store.h"
+#include "upkeep/certifier.h"
 #include "upkeep/learner.h"
 #include "upkeep/upkeep.h"
 
@@ -44,7 +45,8 @@ struct app {
     struct admin *admin;
     struct admin_hooks admin_hooks; /* the admin room keeps a pointer to them */
     struct upkeep *upkeep;
-    struct learner *learner; /* NULL: no source's handshake brings a secret */
+    struct certifier *certifier; /* NULL: no source's requests name a certificate */
+    struct learner *learner;     /* NULL: no source's handshake brings a secret */
 };
 
 /* ---- what the rooms know of each other ------------------------------------------------------- */
@@ -85,6 +87,12 @@ static bool keep(void *context, const struct config_source *source, struct oh_sl
 {
     struct app *app = context;
     return learner_keep(app->learner, source, secret, lesson);
+}
+
+static bool want_certificate(void *context, const struct config_source *source, struct oh_slice url)
+{
+    struct app *app = context;
+    return certifier_want(app->certifier, source, url);
 }
 
 static void look_for_secrets(void *context)
@@ -176,6 +184,7 @@ static enum oh_status start(struct app *app, struct oh_error *err)
                                           .submit = submit,
                                           .look = look,
                                           .keep = keep,
+                                          .want_certificate = want_certificate,
                                           .look_for_secrets = look_for_secrets,
                                           .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};
@@ -183,6 +192,8 @@ static enum oh_status start(struct app *app, struct oh_error *err)
     atomic_store(&app->loaded_s, clock_wall_us() / 1000000);
     if (status == OH_OK)
         status = learner_start(config, app->vault, &app->learner, err);
+    if (status == OH_OK)
+        status = certifier_start(config, app->vault, &app->certifier, err);
     if (status == OH_OK)
         status = start_lanes(app, config->outage == CONFIG_OUTAGE_SPOOL, err);
     if (status == OH_OK)
@@ -222,6 +233,7 @@ static void stop(struct app *app)
         spool_close(app->spool);
     learner_stop(app->learner); /* its last answers go out */
     http_stop(app->http);
+    certifier_stop(app->certifier); /* requests have asked it until now */
     if (app->admin)
         admin_stop(app->admin);
     upkeep_stop(app->upkeep);

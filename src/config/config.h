@@ -139,6 +139,9 @@ struct config {
         enum { CONFIG_RETENTION_BY_GATEWAY, CONFIG_RETENTION_BY_COMMAND } by;
     } retention;
     struct {
+        char *directory, *ca_file, *proxy; /* NULL = not given */
+    } certificates;
+    struct {
         size_t database_bytes;
     } watch;
     struct oh_catalog *catalog; /* built-in recipes, then `providers:` */

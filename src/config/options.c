@@ -126,6 +126,16 @@ const struct option config_options[] = {
     C("retention.by", retention.by, CHOICE, "gateway", 0, 0, "gateway, command",
       "Who lets go of what is old: `gateway` = it does, once a day; `command` = only `oncehook "
       "retention`, for instance with `--archive`."),
+    C("certificates.directory", certificates.directory, PATH, NULL, 0, 0, NULL,
+      "Certificates of providers (Amazon SNS, PayPal) that are there from the start: `HOST/PATH` "
+      "of "
+      "their URLs. Others are fetched when a delivery names them."),
+    C("certificates.ca_file", certificates.ca_file, PATH, NULL, 0, 0, NULL,
+      "The roots that providers' servers and certificates are checked against, PEM; default: the "
+      "system's."),
+    C("certificates.proxy", certificates.proxy, URL, NULL, 0, 2048, NULL,
+      "The HTTP proxy that certificates are fetched through; the proxies of the environment are "
+      "not used."),
     C("watch.database_bytes", watch.database_bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL,
       "Beyond this size of the database `oncehook doctor` calls for a person."),
     C("providers", sources, RECIPES, NULL, 0, 0, NULL,

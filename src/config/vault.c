@@ -5,6 +5,7 @@
 
 #include "base/slice.h"
 #include "config/loader.h"
+#include "recipe/recipe.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@ struct vault {
     const struct config *config;
     pthread_mutex_t build, mutex;
     struct vault_set *_Atomic current;
+    struct vault_certificate *certificates; /* with `build` held */
+    size_t certificate_count;
 };
 
 /* ---- making a set ---------------------------------------------------------------------------- */
@@ -46,14 +49,22 @@ static struct vault_set *new_set(const struct vault *vault)
     return set;
 }
 
-/* Room for `count` secrets. */
-static enum oh_status open_door(struct vault_door *door, const struct config_source *source,
-                                size_t count, struct oh_error *err)
+/* Room for `count` secrets, and the certificates that the source's requests may name. */
+static enum oh_status open_door(const struct vault *vault, struct vault_door *door,
+                                const struct config_source *source, size_t count,
+                                struct oh_error *err)
 {
+    enum oh_status status = OH_OK;
     door->keyring = oh_keyring_new(source->recipe);
     door->secrets = calloc(count + 1, sizeof(*door->secrets));
-    return door->keyring && door->secrets ? OH_OK
-                                          : oh_fail(err, OH_NO_MEMORY, "no memory for secrets");
+    if (!door->keyring || !door->secrets)
+        return oh_fail(err, OH_NO_MEMORY, "no memory for secrets");
+    bool names_one = source->recipe->key_form == RECIPE_KEY_CERT_URL;
+    for (size_t i = 0; names_one && i < vault->certificate_count && status != OH_NO_MEMORY; i++)
+        status =
+            oh_keyring_add_certificate(door->keyring, slice_of_text(vault->certificates[i].url),
+                                       slice_of_text(vault->certificates[i].pem), err);
+    return status == OH_NO_MEMORY ? status : OH_OK;
 }
 
 /* A copy of `text` under these terms. */
@@ -261,7 +272,7 @@ static enum oh_status replace(struct vault *vault, const struct config *fresh, s
         const struct config_source *said = find_same(fresh, source);
         const struct vault_door *was = old ? &old->doors[i] : NULL;
         struct vault_door *door = &set->doors[i];
-        status = open_door(door, source,
+        status = open_door(vault, door, source,
                            (said ? said->secret_count : 0) + (was ? was->secret_count : 0), err);
         if (status == OH_OK && said)
             status = put_configured(door, said, err);
@@ -330,7 +341,7 @@ enum oh_status vault_learn(struct vault *vault, const struct vault_learned *lear
         const struct config_source *source = &vault->config->sources[i];
         const struct vault_door *was = &old->doors[i];
         struct vault_door *door = &set->doors[i];
-        status = open_door(door, source, was->secret_count + VAULT_LEARNED_MAX, err);
+        status = open_door(vault, door, source, was->secret_count + VAULT_LEARNED_MAX, err);
         if (status == OH_OK)
             status = put_was(door, was, err);
         if (status == OH_OK)
@@ -338,6 +349,61 @@ enum oh_status vault_learn(struct vault *vault, const struct vault_learned *lear
         *changed |= status == OH_OK && !same_secrets(door, was);
     }
     if (status == OH_OK && *changed)
+        use(vault, set);
+    else
+        free_set(vault, set);
+    pthread_mutex_unlock(&vault->build);
+    return status;
+}
+
+static void free_certificates(struct vault_certificate *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free((char *)list[i].url);
+        free((char *)list[i].pem);
+    }
+    free(list);
+}
+
+static struct vault_certificate *copy_certificates(const struct vault_certificate *list,
+                                                   size_t count)
+{
+    struct vault_certificate *copy = calloc(count + 1, sizeof(*copy));
+    bool done = copy;
+    for (size_t i = 0; done && i < count; i++) {
+        copy[i] = (struct vault_certificate){strdup(list[i].url), strdup(list[i].pem)};
+        done = copy[i].url && copy[i].pem;
+    }
+    if (done)
+        return copy;
+    if (copy)
+        free_certificates(copy, count);
+    return NULL;
+}
+
+enum oh_status vault_certify(struct vault *vault, const struct vault_certificate *list,
+                             size_t count, struct oh_error *err)
+{
+    struct vault_certificate *copy = copy_certificates(list, count);
+    if (!copy)
+        return oh_fail(err, OH_NO_MEMORY, "no memory for certificates");
+    pthread_mutex_lock(&vault->build);
+    const struct vault_set *old = atomic_load(&vault->current);
+    struct vault_set *set = new_set(vault);
+    enum oh_status status = set ? OH_OK : oh_fail(err, OH_NO_MEMORY, "no memory for secrets");
+    free_certificates(vault->certificates, vault->certificate_count);
+    vault->certificates = copy;
+    vault->certificate_count = count;
+    for (size_t i = 0; i < vault->config->source_count && status == OH_OK; i++) {
+        const struct vault_door *was = &old->doors[i];
+        struct vault_door *door = &set->doors[i];
+        status = open_door(vault, door, &vault->config->sources[i], was->secret_count, err);
+        if (status == OH_OK)
+            status = put_was(door, was, err);
+        if (status == OH_OK)
+            status = put_kept(door, was, true, err);
+    }
+    if (status == OH_OK)
         use(vault, set);
     else
         free_set(vault, set);
@@ -369,6 +435,7 @@ void vault_free(struct vault *vault)
     if (!vault)
         return;
     free_set(vault, atomic_load(&vault->current));
+    free_certificates(vault->certificates, vault->certificate_count);
     pthread_mutex_destroy(&vault->build);
     pthread_mutex_destroy(&vault->mutex);
     free(vault);

@@ -53,6 +53,11 @@ struct vault_learned {
     struct oh_slice secret;
 };
 
+/* A provider's certificate, PEM, and where it is from. */
+struct vault_certificate {
+    const char *url, *pem;
+};
+
 /* The secrets that `config` has; it must outlive the vault. Errors: OH_NO_MEMORY, OH_INVALID. */
 enum oh_status vault_new(const struct config *config, struct vault **out,
                          struct oh_error *err) OH_MUST_CHECK;
@@ -79,6 +84,11 @@ enum oh_status vault_reload(struct vault *vault, const struct config *fresh,
  * One that is no key of its source's scheme is left out. Likewise. */
 enum oh_status vault_learn(struct vault *vault, const struct vault_learned *learned, size_t count,
                            bool *changed, struct oh_error *err) OH_MUST_CHECK;
+
+/* Takes copies of these as all certificates that there are, for every source whose requests name
+ * one. One that cannot be used is left out. Likewise. */
+enum oh_status vault_certify(struct vault *vault, const struct vault_certificate *list,
+                             size_t count, struct oh_error *err) OH_MUST_CHECK;
 
 /* A line of the metrics page for each secret: METRIC{source="…",secret="NAME"} UNIX_S. context:
  * struct vault. Thread: any. */

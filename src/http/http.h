@@ -23,6 +23,10 @@ struct http_hooks {
     /* Has a secret kept that a handshake brought; see learner_keep(). */
     bool (*keep)(void *context, const struct config_source *source, struct oh_slice secret,
                  _Atomic int *lesson);
+    /* A request names a certificate of its provider that is not there: false = it never will be.
+     * Any http thread; may not block. */
+    bool (*want_certificate)(void *context, const struct config_source *source,
+                             struct oh_slice url);
     /* A request of a source whose handshake brings secrets was wrongly signed: another gateway may
      * have learned one. Any http thread; may not block. */
     void (*look_for_secrets)(void *context);

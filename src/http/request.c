@@ -432,14 +432,35 @@ void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
     answer_handshake(req, answer);
 }
 
-static void on_delivery(struct http_thread *thread, h2o_req_t *req,
-                        const struct config_source *source)
+/* What was not accepted is refused, but for a delivery that may be right: its provider signs with a
+ * certificate, which comes while the provider waits to try again. */
+static void refuse_unverified(struct http_thread *thread, h2o_req_t *req,
+                              const struct config_source *source, enum oh_verdict verdict,
+                              const struct oh_verify_result *result)
 {
     static const enum metric_reason reasons[] = {
         [OH_SIGNATURE_MISSING] = METRIC_REASON_SIGNATURE_MISSING,
         [OH_SIGNATURE_WRONG] = METRIC_REASON_SIGNATURE_WRONG,
         [OH_STALE] = METRIC_REASON_STALE,
     };
+    const struct http_hooks *hooks = &thread->http->hooks;
+    if (result->certificate_url.data &&
+        hooks->want_certificate(hooks->context, source, result->certificate_url)) {
+        count_answer(thread, source, 503);
+        LOG_RATE_LIMITED(LOG_WARNING, "http", "the provider's certificate is not here yet",
+                         log_text("source", source->name));
+        answer_problem_retry(req, 503, "the provider's certificate is being fetched; send it again",
+                             RETRY_DATABASE_S);
+        return;
+    }
+    if (verdict == OH_SIGNATURE_WRONG && source->is_asked && oh_handshake_learns(source->provider))
+        hooks->look_for_secrets(hooks->context);
+    refuse(thread, req, source, reasons[verdict], result->because);
+}
+
+static void on_delivery(struct http_thread *thread, h2o_req_t *req,
+                        const struct config_source *source)
+{
     const struct config *config = thread->http->config;
     struct oh_header headers[HEADERS_MAX];
     struct oh_handshake_answer answer;
@@ -479,11 +500,8 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         verdict = oh_verify(source->recipe, door->keyring, &request, now_ms, source->tolerance_s,
                             arena, &result);
     if (verdict != OH_ACCEPTED) {
+        refuse_unverified(thread, req, source, verdict, &result);
         oh_arena_free(arena);
-        if (verdict == OH_SIGNATURE_WRONG && source->is_asked &&
-            oh_handshake_learns(source->provider))
-            thread->http->hooks.look_for_secrets(thread->http->hooks.context);
-        refuse(thread, req, source, reasons[verdict], result.because);
         return;
     }
     vault_note_match(door, result.secret_index, now_ms / 1000);

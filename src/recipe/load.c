@@ -435,6 +435,8 @@ static const struct key certificate_keys[] = {
     {"name", true, read_certificate_name, AT(certificate), NULL},
     {"prefix", true, read_list, AT(certificate.prefixes), &text_list},
     {"suffix", false, read_slice, AT(certificate.suffix), NULL},
+    {"subject", true, read_list, AT(certificate.subjects), &text_list},
+    {"chain", false, read_bool, AT(certificate.has_chain), "false, true"},
     {"pin", false, read_pin, AT(certificate.pin), NULL},
     {"version", false, read_json_place, AT(certificate.version), NULL},
     END,

@@ -298,6 +298,8 @@ struct recipe_certificate {
     size_t json;
     struct recipe_names prefixes; /* "https://api.paypal.com/v1/…"; a `*` is [A-Za-z0-9-]{3,} */
     struct oh_slice suffix;
+    struct recipe_names subjects; /* it is made out to one of these; ".a.com" is any host there */
+    bool has_chain;               /* it comes with the chain to a public root */
     bool has_pin;
     size_t pin;     /* place of the body that has to hold the secret (RSA_SNS: the topic) */
     size_t version; /* RSA_SNS: place of "1" (SHA-1) or "2" (SHA-256) */
