@@ -240,6 +240,7 @@ static bool print_config(FILE *to, const char *directory, const struct dev_secre
             "admin:\n  listen: \"\"\n  token: \"%s\"\n"
             "database:\n  url: \"\"\n  owner_url: \"\"\n"
             "spool:\n  directory: spool\n"
+            "certificates:\n  directory: certificates\n"
             "sources:\n",
             secrets->admin_token);
     if (!make_secret(secret))
@@ -256,6 +257,42 @@ static bool print_config(FILE *to, const char *directory, const struct dev_secre
     return true;
 }
 
+/* Providers that sign with a certificate get one of their private half, where the gateway looks for
+ * those that it need not fetch: under the URL that `send` names. */
+static enum oh_status make_certificates(const char *directory, struct oh_error *err)
+{
+    static const struct {
+        const char *key, *place, *name;
+    } rows[] = {
+        {"keys/aws_sns.pem", "certificates/sns.us-east-1.amazonaws.com", "oncehook.pem"},
+        {"keys/paypal.pem", "certificates/api.paypal.com/v1/notifications/certs", "oncehook"},
+    };
+    enum oh_status status = OH_OK;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && status == OH_OK; i++) {
+        char key[PATH_MAX], place[PATH_MAX], real[PATH_MAX], out[PATH_MAX];
+        dev_path(key, directory, rows[i].key);
+        status = dev_make_directory(dev_path(place, directory, rows[i].place), real, err);
+        if (status != OH_OK)
+            break;
+        const char *const openssl[] = {"openssl",
+                                       "req",
+                                       "-x509",
+                                       "-new",
+                                       "-key",
+                                       key,
+                                       "-sha256",
+                                       "-days",
+                                       "3650",
+                                       "-subj",
+                                       "/CN=oncehook dev",
+                                       "-out",
+                                       dev_path(out, real, rows[i].name),
+                                       NULL};
+        status = dev_exec(NULL, directory, openssl, NULL, err);
+    }
+    return status;
+}
+
 enum oh_status dev_files_make_config(const char *directory, const char *path,
                                      const struct dev_secrets *secrets, struct oh_error *err)
 {
@@ -269,8 +306,10 @@ enum oh_status dev_files_make_config(const char *directory, const char *path,
     bool ok = to && print_config(to, directory, secrets, catalog);
     if (to && fclose(to) != 0)
         ok = false;
-    status = ok ? dev_write_file(path, 0600, text, err)
+    status = ok ? make_certificates(directory, err)
                 : oh_fail(err, OH_SYSTEM, "%s: a source's key cannot be made", path);
+    if (status == OH_OK)
+        status = dev_write_file(path, 0600, text, err);
     free(text);
     oh_catalog_free(catalog);
     return status;

@@ -37,8 +37,9 @@ enum oh_status dev_make_directory(const char *directory, char out[PATH_MAX],
 enum oh_status dev_files_prepare(const char *directory, struct dev_secrets *secrets,
                                  struct oh_error *err) OH_MUST_CHECK;
 
-/* Makes D/oncehook.yaml with a source for each recipe, and D/keys/SOURCE.pem where one signs with a
- * private half. Addresses and database are left for dev_config_apply(). Not called when it exists.
+/* Makes D/oncehook.yaml with a source for each recipe, D/keys/SOURCE.pem where one signs with a
+ * private half, and certificates/ for those that sign with a certificate. Addresses and database
+ * are left for dev_config_apply(). Not called when it exists.
  */
 enum oh_status dev_files_make_config(const char *directory, const char *path,
                                      const struct dev_secrets *secrets,
