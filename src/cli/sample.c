@@ -5,19 +5,22 @@
 
 #include "base/encode.h"
 #include "base/slice.h"
-#include "recipe/pointer.h"
+#include "recipe/recipe.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 struct sample {
-    const char *provider;   /* NULL: every other */
+    const char *provider;   /* or scheme; NULL: every other */
     const char *type;       /* of an event when nobody asks for another */
     const char *headers[3]; /* "Name: value", beyond Content-Type; NULL = no more */
     bool is_array;          /* a delivery is an array of events */
     const char *event;
+    const char *form; /* not NULL: the body is a form; the field that holds the event, in an array,
+                         or XML in base64; "" = the event's members are its fields */
 };
 
 /* ${uuid} and ${hex} are fresh in each event, ${unix} and ${iso} its time. The shapes are those of
@@ -34,7 +37,8 @@ static const struct sample samples[] = {
      "missing\",\"state\":\"open\",\"user\":{\"login\":\"octocat\",\"id\":583231},\"created_at\":"
      "\"${iso}\",\"updated_at\":\"${iso}\"},\"repository\":{\"id\":1296269,\"full_name\":"
      "\"octocat/"
-     "hello-world\",\"private\":false},\"sender\":{\"login\":\"octocat\",\"id\":583231}}"},
+     "hello-world\",\"private\":false},\"sender\":{\"login\":\"octocat\",\"id\":583231}}",
+     NULL},
     {"stripe",
      "invoice.paid",
      {"User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)"},
@@ -45,7 +49,8 @@ static const struct sample samples[] = {
      "\"in_1PgafmB7WZ01zgkW\",\"object\":\"invoice\",\"amount_paid\":4900,\"currency\":\"eur\","
      "\"customer\":\"cus_9s6XKzkNRiz8i3\",\"status\":\"paid\",\"metadata\":{}}},\"request\":{"
      "\"id\":"
-     "null,\"idempotency_key\":null}}"},
+     "null,\"idempotency_key\":null}}",
+     NULL},
     {"sendgrid",
      "delivered",
      {"User-Agent: SendGrid Event API"},
@@ -53,14 +58,52 @@ static const struct sample samples[] = {
      "{\"email\":\"alex@example.com\",\"timestamp\":${unix},\"smtp-id\":\"<${hex}@example.com>\","
      "\"event\":\"${type}\",\"category\":[\"newsletter\"],\"sg_event_id\":\"${hex}\","
      "\"sg_message_id\":\"14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0\",\"response\":"
-     "\"250 OK\"}"},
+     "\"250 OK\"}",
+     NULL},
+    {"aws_sns",
+     "Open",
+     {"X-Amz-Sns-Message-Type: Notification"},
+     false,
+     "{\"Type\":\"Notification\",\"MessageId\":\"${uuid}\",\"Message\":\"{\\\"eventType\\\":"
+     "\\\"${type}\\\",\\\"mail\\\":{\\\"messageId\\\":\\\"${hex}\\\"}}\"}",
+     NULL},
+    {"twilio",
+     "delivered",
+     {"User-Agent: TwilioProxy/1.1"},
+     false,
+     "{\"MessageSid\":\"SM${hex}\",\"MessageStatus\":\"${type}\",\"From\":\"+14155550100\",\"To\":"
+     "\"+14155550101\"}",
+     ""},
+    {"mailgun_legacy_form",
+     "delivered",
+     {NULL},
+     false,
+     "{\"timestamp\":\"${unix}\",\"token\":\"${hex}\",\"event\":\"${type}\",\"recipient\":\"alex@"
+     "example.com\",\"Message-Id\":\"<${hex}@example."
+     "com>\"}",
+     ""},
+    {"mandrill",
+     "open",
+     {"User-Agent: Mandrill-Webhook/1.0"},
+     false,
+     "{\"event\":\"${type}\",\"_id\":\"${hex}\",\"ts\":${unix},\"msg\":{\"email\":\"alex@example."
+     "com\"}}",
+     "mandrill_events"},
+    {"braintree",
+     "subscription_canceled",
+     {NULL},
+     false,
+     "<notification><timestamp type=\"datetime\">${iso}</timestamp><kind>${type}</kind><subject>"
+     "<subscription><id>${hex}</id></subscription></subject></notification>",
+     "bt_payload"},
     /* The last row is for every other provider, `hmac` among them. */
     {NULL,
      "delivered",
      {NULL},
      false,
      "{\"id\":\"${uuid}\",\"type\":\"${type}\",\"occurred_at\":\"${iso}\",\"contact\":"
-     "\"alex@example.com\"}"},
+     "\"alex@example.com\"}",
+     NULL},
 };
 
 /* What the ${names} of one event stand for. */
@@ -130,7 +173,9 @@ static bool add_headers(const struct sample *sample, const struct names *names,
                         struct oh_arena *arena, struct sample_delivery *delivery)
 {
     delivery->headers[0] =
-        (struct oh_header){SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")};
+        (struct oh_header){SLICE_LITERAL("Content-Type"),
+                           sample->form ? SLICE_LITERAL("application/x-www-form-urlencoded")
+                                        : SLICE_LITERAL("application/json")};
     delivery->header_count = 1;
     for (size_t i = 0; i < SAMPLE_HEADERS_MAX - 1 && sample->headers[i]; i++) {
         struct oh_slice line = keep(fill_in(sample->headers[i], names), arena);
@@ -183,6 +228,68 @@ static json_t *make_event(const struct config_source *source, const struct oh_re
     return made;
 }
 
+/* Puts the event, or the list of them, where the recipe splits the body; takes it over. */
+static json_t *wrap(const struct oh_recipe *recipe, json_t *list)
+{
+    const struct recipe_events *events = &recipe->events;
+    const struct pointer *split = &events->split;
+    if (!events->has_split) {
+        json_t *only = json_incref(json_array_get(list, 0));
+        json_decref(list);
+        return only;
+    }
+    for (size_t i = split->count; list && i-- > 0;) {
+        const struct pointer_token *token = &split->tokens[i];
+        json_t *outer = token->each ? json_array() : json_object();
+        if (token->each)
+            json_array_append_new(outer, list);
+        else
+            json_object_setn_new(outer, token->name.data, token->name.len, list);
+        list = outer;
+    }
+    return list;
+}
+
+static void put_field(FILE *to, bool is_first, const char *name, const char *value)
+{
+    fprintf(to, "%s%s=", is_first ? "" : "&", name);
+    for (; *value; value++)
+        if (isalnum((unsigned char)*value))
+            putc(*value, to);
+        else
+            fprintf(to, "%%%02X", (unsigned char)*value);
+}
+
+/* The body of a form; the caller frees it. NULL without memory. */
+static char *make_form(const struct sample *sample, const char *event)
+{
+    char *body = NULL, *text = NULL;
+    size_t len;
+    FILE *to = open_memstream(&body, &len);
+    json_t *members = *event == '{' ? json_loads(event, 0, NULL) : NULL, *value;
+    const char *name;
+    bool is_first = true;
+    if (!to)
+        return NULL;
+    if (*event == '<' && (text = calloc(1, BASE64_BYTES(strlen(event)) + 2))) {
+        size_t end = base64_encode((const uint8_t *)event, strlen(event), text);
+        text[end] = '\n';
+    } else if (*sample->form && asprintf(&text, "[%s]", event) < 0) {
+        text = NULL;
+    }
+    if (*sample->form)
+        put_field(to, true, sample->form, text ? text : "");
+    json_object_foreach(*sample->form ? NULL : members, name, value)
+    {
+        put_field(to, is_first, name, json_string_value(value));
+        is_first = false;
+    }
+    json_decref(members);
+    free(text);
+    fclose(to);
+    return body;
+}
+
 enum oh_status sample_make(const struct config_source *source, const struct sample_event *events,
                            size_t count, int64_t now_us, struct oh_arena *arena,
                            struct sample_delivery *out, struct oh_error *err)
@@ -191,7 +298,8 @@ enum oh_status sample_make(const struct config_source *source, const struct samp
     struct oh_recipe_info info;
     struct names names;
     oh_recipe_describe(source->recipe, &info);
-    while (sample->provider && strcmp(sample->provider, info.provider) != 0)
+    while (sample->provider && strcmp(sample->provider, info.provider) != 0 &&
+           strcmp(sample->provider, info.scheme) != 0)
         sample++;
     if (count != 1 && !sample->is_array)
         return oh_fail(err, OH_INVALID, "a delivery of %s is one event", info.provider);
@@ -199,6 +307,11 @@ enum oh_status sample_make(const struct config_source *source, const struct samp
     for (size_t i = 0; i < count; i++) {
         fill_names(sample, &events[i], now_us, &names);
         char *text = fill_in(sample->event, &names);
+        if (text && sample->form) {
+            out->body = keep(make_form(sample, text), arena);
+            free(text);
+            continue;
+        }
         json_t *event = make_event(source, &info, text, &events[i], arena, err);
         free(text);
         if (!event) {
@@ -207,9 +320,10 @@ enum oh_status sample_make(const struct config_source *source, const struct samp
         }
         json_array_append_new(list, event);
     }
-    char *text = json_dumps(sample->is_array ? list : json_array_get(list, 0), JSON_COMPACT);
-    out->body = keep(text, arena);
-    json_decref(list);
+    json_t *whole = sample->form || sample->is_array ? list : wrap(source->recipe, list);
+    if (!sample->form)
+        out->body = keep(json_dumps(whole, JSON_COMPACT), arena);
+    json_decref(whole);
     return out->body.data && add_headers(sample, &names, arena, out)
                ? OH_OK
                : oh_fail(err, OH_NO_MEMORY, "out of memory");
