@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oncehook migrate up | down [N] | status | lint: the schema, as the owner's role. */
+/* oncehook migrate up | down [N] | status | lint | adopt: the schema, as the owner's role. */
 #include "cli/cli.h"
 
+#include "cli/adopt.h"
 #include "cli/database.h"
 #include "schema/lint.h"
 #include "schema/migration.h"
@@ -26,7 +27,7 @@ static char read_action(const char *action, const char *steps_text, int *steps)
     bool is_down = strcmp(action, "down") == 0;
     long count = steps_text ? strtol(steps_text, &end, 10) : 1;
     if (!is_down && strcmp(action, "up") != 0 && strcmp(action, "status") != 0)
-        fprintf(stderr, "oncehook migrate: up, down or status, not '%s'\n", action);
+        fprintf(stderr, "oncehook migrate: up, down, status, lint or adopt, not '%s'\n", action);
     else if (steps_text && (!is_down || *end || count < 1 || count > STEPS_MAX))
         fprintf(stderr, "oncehook migrate: '%s': only down takes a number, from 1\n", steps_text);
     else
@@ -112,6 +113,8 @@ int cli_migrate(int argc, char **argv)
     }
     if (is_lint(argc, argv))
         return run_lint(argc - 2, argv + 2);
+    if (argc >= 2 && strcmp(argv[1], "adopt") == 0)
+        return cli_adopt(argc - 1, argv + 1);
     struct cli_database_options from = {.url = NULL};
     const char *action = NULL, *steps_text = NULL;
     bool dry_run = false, force = false;
@@ -124,7 +127,7 @@ int cli_migrate(int argc, char **argv)
          .words = "The schema (default: the configured one, else public)"},
         {"dry-run", .words = "Say what it would do, change nothing", .flag = &dry_run},
         {"force", .words = "down: even over rows, which are then lost", .flag = &force},
-        {.argument = "up|down|status|lint", .needed = true, .value = &action},
+        {.argument = "up|down|status|lint|adopt", .needed = true, .value = &action},
         {.argument = "[N|FILE…]", .value = &steps_text},
         {0},
     };
@@ -133,14 +136,16 @@ int cli_migrate(int argc, char **argv)
     struct oh_error err = {0};
     enum oh_status status;
     int steps;
-    cli_read_options(options,
-                     "Bring the database's schema up, or down by N migrations (default 1), or say "
-                     "where it is. One at a time: others wait. `lint [FILE…]` looks through the "
-                     "migrations of this binary, or through files that would follow them, for what "
-                     "stops a running gateway; `lint --rules` says what it looks for. Exit 0 when "
-                     "all is well; 1 when a migration was changed, a table is not oncehook's, down "
-                     "would destroy rows, or lint finds something; 2 for anything else.",
-                     argc, argv);
+    cli_read_options(
+        options,
+        "Bring the database's schema up, or down by N migrations (default 1), or say "
+        "where it is. One at a time: others wait. `lint [FILE…]` looks through the "
+        "migrations of this binary, or through files that would follow them, for what "
+        "stops a running gateway; `lint --rules` says what it looks for. `adopt` takes over the "
+        "tables of another application: see `adopt --help`. Exit 0 when "
+        "all is well; 1 when a migration was changed, a table is not oncehook's, down "
+        "would destroy rows, or lint finds something; 2 for anything else.",
+        argc, argv);
     char what = read_action(action, steps_text, &steps);
     if (!what || !cli_database_find(&from, true, &database))
         return CLI_USAGE;

@@ -25,7 +25,7 @@ PLACES = {"campaign_templates": 1, "campaign_instances": 2, "campaign_enrollment
           "enrollment_references": "3b", "event_keys": 4,
           "campaign_events": 5, "quarantined_deliveries": 6, "workflow_states": 7, "enrichment_cache": 8,
           "retired_months": 9, "folded_events": 10, "key_walk": 11,
-          "learned_secrets": 12}
+          "learned_secrets": 12, "adopted_tables": 13, "adopted_changes": 14}
 
 
 # ---- the text -------------------------------------------------------------------------------

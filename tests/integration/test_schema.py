@@ -17,7 +17,7 @@ TABLES = {"campaign_templates", "email_sequences", "linkedin_sequences", "campai
           "quarantined_deliveries", "schema_migrations",
           "workflow_states", "workflow_states_archive", "enrichment_cache",
           "imported_contacts", "folded_events", "folded_enrollments",
-          "retired_months", "campaign_events_retired", "key_walk", "learned_secrets"}
+          "retired_months", "campaign_events_retired", "key_walk", "learned_secrets", "adopted_tables", "adopted_changes"}
 
 # What others rely on by name (CONTRACT: SQL).
 COLUMNS = {
@@ -55,7 +55,7 @@ DEMANDED = {("email_sequences", "template_id"), ("linkedin_sequences", "template
             ("imported_contacts", "email"),
             ("folded_events", "instance_id"), ("folded_events", "event_type"), ("folded_events", "from_at"),
             ("folded_enrollments", "enrollment_id"),
-            ("learned_secrets", "source"), ("learned_secrets", "secret")}
+            ("learned_secrets", "source"), ("learned_secrets", "secret"), ("adopted_tables", "number")}
 
 TYPES = {"uuid": ["campaign_templates.id", "campaign_instances.id", "campaign_enrollments.id",
                   "campaign_enrollments.contact_id", "campaign_events.delivery_id", "campaign_events.instance_id",
@@ -316,9 +316,11 @@ def test_public_has_no_rights_on_anything(database):
     assert granted == []
 
 
-def test_only_months_and_retention_run_with_the_owners_rights_and_every_function_fixes_its_path(database):
+def test_only_months_retention_and_adoption_run_with_the_owners_rights_and_every_function_fixes_its_path(database):
+    # The adopt… ones are triggers of an adopted application's statements, which has no rights here.
     assert database.sql("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef "
-                        "ORDER BY 1") == [("oncehook_make_months",), ("retention_step_v1",), ("retention_step_v2",)]
+                        "ORDER BY 1") == [("adopt_note_change",), ("adopted_delete_row",), ("adopted_insert_event",), ("adopted_update_row",),
+                                          ("oncehook_make_months",), ("retention_step_v1",), ("retention_step_v2",)]
     assert database.sql("""
         SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
            AND NOT coalesce('search_path=public, pg_temp' = ANY (proconfig), false)""") == []

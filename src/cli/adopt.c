@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* oncehook migrate adopt: an installation with tables of ours in another schema becomes ours while
+ * its application runs. Each step is one call of adopt_step_v1(), one short transaction, so that
+ * whatever ends this leaves a whole state and the next run goes on from there; the last one is the
+ * switch. What the steps do is said in sql/0016_adopt.up.sql. */
+#include "cli/adopt.h"
+
+#include "base/clock.h"
+#include "cli/cli.h"
+#include "cli/database.h"
+
+#include <ctype.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { WAIT_S = 60, BAR_WIDTH = 30, PAUSE_MAX_MS = 100, SWITCHES_MAX = 100 };
+
+struct adopt {
+    PGconn *connection;
+    const char *old_schema;
+    char *scopes; /* {"PROVIDER": "KEY_SCOPE"}, as JSON */
+    char workflow[40];
+    bool is_tty;
+    long long pages, pages_done; /* of the progress bar */
+};
+
+static PGcancel *running;
+static volatile sig_atomic_t is_stopped;
+
+static void stop(int signal_number)
+{
+    char words[256];
+    (void)signal_number;
+    is_stopped = 1;
+    PQcancel(running, words, sizeof(words)); /* may be called here, says its manual */
+}
+
+/* ---- SQL ------------------------------------------------------------------------------------- */
+
+static bool fail(const struct adopt *a, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (a->is_tty)
+        fputs("\r\033[K", stderr);
+    if (is_stopped)
+        fputs("oncehook migrate: stopped; what is copied stays, changes are still noted. Run it "
+              "again to "
+              "go on, or with --cancel to end it\n",
+              stderr);
+    else if (state && (strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0))
+        fputs("oncehook migrate: the schema knows no adoption: run `oncehook migrate up` first\n",
+              stderr);
+    else
+        fprintf(stderr, "oncehook migrate: database: %s%s",
+                words ? words : PQerrorMessage(a->connection), words ? "\n" : "");
+    return false;
+}
+
+/* 40P01, 55P03: others' locks, and nothing has happened. */
+static bool is_busy(const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    return state && (strcmp(state, "55P03") == 0 || strcmp(state, "40P01") == 0);
+}
+
+/* Calls `sql` with the old schema and the scopes; tries again for a minute what meets locks, with
+ * pauses, so that the application gets through. NULL: stderr says why. */
+static PGresult *call(const struct adopt *a, const char *sql, int count)
+{
+    const char *const values[] = {a->old_schema, a->scopes};
+    const int64_t end_us = clock_mono_us() + WAIT_S * INT64_C(1000000);
+    for (int pause_ms = 50;; pause_ms = pause_ms < 1000 ? pause_ms * 2 : pause_ms) {
+        PGresult *rows = PQexecParams(a->connection, sql, count, NULL, values, NULL, NULL, 0);
+        if (PQresultStatus(rows) == PGRES_TUPLES_OK)
+            return rows;
+        bool again = is_busy(rows) && !is_stopped && clock_mono_us() < end_us;
+        if (!again && is_busy(rows) && !is_stopped)
+            fputs("oncehook migrate: no lock within a minute: an old table is in use by a long "
+                  "transaction (pg_stat_activity). Nothing is lost: run it again\n",
+                  stderr);
+        else if (!again)
+            fail(a, rows);
+        PQclear(rows);
+        if (!again)
+            return NULL;
+        usleep((useconds_t)pause_ms * 1000);
+    }
+}
+
+/* ---- what it prints -------------------------------------------------------------------------- */
+
+/* The lines of a look; *problems counts those that stand in the way. */
+static bool print_look(const struct adopt *a, const char *sql, int *problems)
+{
+    PGresult *rows = call(a, sql, 2);
+    for (int i = 0; rows && i < PQntuples(rows); i++) {
+        bool is_problem = strcmp(PQgetvalue(rows, i, 0), "problem") == 0;
+        *problems += is_problem;
+        printf("%s%s\n", is_problem ? "in the way: " : "", PQgetvalue(rows, i, 1));
+    }
+    PQclear(rows);
+    return rows != NULL;
+}
+
+static bool print_drift(const struct adopt *a)
+{
+    PGresult *rows =
+        call(a, "SELECT counter, counted, events, instances FROM adopt_drift_v1($1)", 1);
+    long long wrong = 0;
+    if (rows)
+        printf("%-20s %14s %14s %20s\n", "counter", "it says", "events", "instances that differ");
+    for (int i = 0; rows && i < PQntuples(rows); i++) {
+        printf("%-20s %14s %14s %20s\n", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
+               PQgetvalue(rows, i, 2), PQgetvalue(rows, i, 3));
+        wrong += strtoll(PQgetvalue(rows, i, 3), NULL, 10);
+    }
+    if (rows)
+        puts(wrong ? "the old counters differ from the old events; the new ones are counted from "
+                     "the events"
+                   : "the old counters are those of the events");
+    PQclear(rows);
+    return rows != NULL;
+}
+
+static void draw(struct adopt *a, const char *what)
+{
+    int filled = a->pages > 0 ? (int)(a->pages_done * BAR_WIDTH / a->pages) : 0;
+    if (!a->is_tty)
+        return;
+    filled = filled > BAR_WIDTH ? BAR_WIDTH : filled;
+    fprintf(stderr, "\r\033[K[%.*s%*s] %s", filled, "##############################",
+            BAR_WIDTH - filled, "", what);
+    fflush(stderr);
+}
+
+static bool see_progress(struct adopt *a)
+{
+    PGresult *row = call(a, "SELECT sum(end_page), sum(next_page) FROM adopted_tables", 0);
+    if (row) {
+        a->pages = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
+        a->pages_done = strtoll(PQgetvalue(row, 0, 1), NULL, 10);
+    }
+    PQclear(row);
+    return row != NULL;
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* Until nothing is left but the switch. */
+static bool copy(struct adopt *a)
+{
+    for (long long turns = 0; !is_stopped; turns++) {
+        const int64_t began_us = clock_mono_us();
+        PGresult *row = call(a, "SELECT step, name, amount FROM adopt_step_v1($1, $2::jsonb)", 2);
+        if (!row || PQgetisnull(row, 0, 0)) {
+            PQclear(row);
+            return row != NULL;
+        }
+        const int64_t took_ms = (clock_mono_us() - began_us) / 1000;
+        const char *step = PQgetvalue(row, 0, 0);
+        bool is_loud = strcmp(step, "prepared") == 0 || strcmp(step, "noted") == 0;
+        if (strcmp(step, "noted") == 0)
+            printf("%s: its changes are noted from now on\n", PQgetvalue(row, 0, 1));
+        if (a->is_tty && !is_loud && (turns % 8 != 0 || see_progress(a)))
+            draw(a, PQgetvalue(row, 0, 1));
+        PQclear(row);
+        fflush(stdout);
+        /* As long as the step took: half of the time is left to the application. */
+        usleep((useconds_t)(took_ms < PAUSE_MAX_MS ? took_ms : PAUSE_MAX_MS) * 1000);
+    }
+    return fail(a, NULL);
+}
+
+static bool change_over(struct adopt *a)
+{
+    for (int tries = 0; tries < SWITCHES_MAX && !is_stopped; tries++) {
+        const int64_t began_us = clock_mono_us();
+        PGresult *row = call(a, "SELECT adopt_switch_v1($1, $2::jsonb)", 2);
+        bool ok = row != NULL, is_done = ok && PQgetvalue(row, 0, 0)[0] == 't';
+        PQclear(row);
+        if (is_done)
+            printf("switched: the old names are views now, and the old tables …_before_oncehook "
+                   "(%.0f ms)\n",
+                   (double)(clock_mono_us() - began_us) / 1e3);
+        if (!ok || is_done)
+            return ok;
+        if (!copy(a))
+            return false;
+    }
+    if (!is_stopped)
+        fputs("oncehook migrate: the application changes more than is copied: run it again at a "
+              "quieter time\n",
+              stderr);
+    return is_stopped ? fail(a, NULL) : false;
+}
+
+static bool print_result(const struct adopt *a)
+{
+    PGresult *rows =
+        call(a, "SELECT name, copied, duplicates FROM adopted_tables ORDER BY number", 0);
+    for (int i = 0; rows && i < PQntuples(rows); i++)
+        printf("%s: %s rows%s%s\n", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
+               strcmp(PQgetvalue(rows, i, 2), "0") ? ", events that were there already: " : "",
+               strcmp(PQgetvalue(rows, i, 2), "0") ? PQgetvalue(rows, i, 2) : "");
+    PQclear(rows);
+    return rows != NULL;
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+/* The key_scope of a provider's ids, where the configuration has one for all of its sources. */
+static char *read_scopes(const struct config *config)
+{
+    json_t *scopes = json_object();
+    for (size_t i = 0; config && scopes && i < config->source_count; i++) {
+        const struct config_source *source = &config->sources[i];
+        const char *known = json_string_value(json_object_get(scopes, source->provider));
+        char shared[96];
+        snprintf(shared, sizeof(shared), "provider:%s", source->provider);
+        bool differs = known && strcmp(known, source->scope_id) != 0;
+        json_object_set_new(scopes, source->provider,
+                            json_string(differs ? shared : source->scope_id));
+    }
+    char *text = scopes ? json_dumps(scopes, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    json_decref(scopes);
+    return text;
+}
+
+/* One adoption at a time; it ends with the connection. */
+static bool lock(const struct adopt *a)
+{
+    PGresult *row = call(a,
+                         "SELECT pg_try_advisory_lock(hashtext('oncehook adopt'), "
+                         "hashtext(current_schema()))",
+                         0);
+    bool is_ours = row && PQgetvalue(row, 0, 0)[0] == 't';
+    if (row && !is_ours)
+        fputs("oncehook migrate: another adoption is running\n", stderr);
+    PQclear(row);
+    return is_ours;
+}
+
+/* Of an earlier run: 's' switched, 'o' of another schema, 'b' begun, 0 none. */
+static bool find_earlier(const struct adopt *a, char *state)
+{
+    PGresult *row =
+        call(a,
+             "SELECT coalesce((SELECT CASE WHEN old_schema <> $1 THEN 'o' WHEN switched_at IS NOT "
+             "NULL THEN 's' ELSE 'b' END FROM adopted_tables LIMIT 1), '')",
+             1);
+    *state = row ? PQgetvalue(row, 0, 0)[0] : '\0';
+    PQclear(row);
+    return row != NULL;
+}
+
+static bool begin_workflow(struct adopt *a)
+{
+    PGresult *row =
+        call(a, "SELECT workflow_begin_v1('adopt', jsonb_build_object('from', $1::text))", 1);
+    if (row)
+        snprintf(a->workflow, sizeof(a->workflow), "%s", PQgetvalue(row, 0, 0));
+    PQclear(row);
+    return row != NULL;
+}
+
+static void end_workflow(const struct adopt *a, bool ok)
+{
+    const char *const values[] = {a->workflow, ok           ? NULL
+                                               : is_stopped ? "stopped"
+                                                            : "see its stderr"};
+    PQclear(PQexecParams(a->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL, values,
+                         NULL, NULL, 0));
+}
+
+/* Else the first plans through the views would be made for empty tables. */
+static bool analyze(const struct adopt *a)
+{
+    PGresult *done = PQexec(
+        a->connection,
+        "ANALYZE campaign_templates, email_sequences, linkedin_sequences, campaign_instances, "
+        "campaign_enrollments, workflow_states, campaign_events, event_keys");
+    bool ok = PQresultStatus(done) == PGRES_COMMAND_OK || fail(a, done);
+    PQclear(done);
+    return ok;
+}
+
+static bool run(struct adopt *a)
+{
+    if (!begin_workflow(a))
+        return false;
+    bool ok = copy(a) && see_progress(a) && analyze(a) && change_over(a);
+    if (a->is_tty)
+        fputs("\r\033[K", stderr);
+    ok = ok && print_result(a);
+    end_workflow(a, ok);
+    return ok;
+}
+
+static int cancel(const struct adopt *a)
+{
+    PGresult *row = call(a, "SELECT adopt_cancel_v1($1)", 1);
+    if (row)
+        printf("ended: changes are no longer noted; rows that were copied stay: %s\n",
+               PQgetvalue(row, 0, 0));
+    PQclear(row);
+    return row ? CLI_OK : CLI_USAGE;
+}
+
+/* Looks, and unless it only should, does it. */
+static int adopt(struct adopt *a, bool is_dry_run, bool is_cancel)
+{
+    char earlier = 0;
+    int problems = 0;
+    if (!find_earlier(a, &earlier))
+        return CLI_USAGE;
+    if (earlier == 's' || earlier == 'o' || (is_cancel && !earlier)) {
+        fputs(earlier == 's' ? "oncehook migrate: it is adopted already\n"
+              : earlier ? "oncehook migrate: an adoption of another schema was begun: --from it\n"
+                        : "oncehook migrate: no adoption was begun\n",
+              stderr);
+        return CLI_NO;
+    }
+    if (is_cancel)
+        return lock(a) ? cancel(a) : CLI_NO;
+    if (!print_look(a, "SELECT kind, line FROM adopt_look_v1($1, $2::jsonb)", &problems) ||
+        (!problems &&
+         !print_look(a, "SELECT kind, line FROM adopt_look_rows_v1($1, $2::jsonb)", &problems)))
+        return CLI_USAGE;
+    if (!problems && !print_drift(a))
+        return CLI_USAGE;
+    if (problems || is_dry_run)
+        return problems ? CLI_NO : CLI_OK;
+    if (earlier)
+        puts("goes on with what was begun");
+    return lock(a) && run(a) ? CLI_OK : CLI_NO;
+}
+
+int cli_adopt(int argc, char **argv)
+{
+    struct cli_database_options from = {.url = NULL};
+    struct adopt a = {.old_schema = "public", .is_tty = isatty(STDERR_FILENO)};
+    bool is_dry_run = false, is_cancel = false;
+    const struct cli_option options[] = {
+        {"config", 'c', .argument = "FILE", .value = &from.config,
+         .words = "Take database.owner_url, database.schema and the sources' scopes from FILE"},
+        {"database", .argument = "URL", .value = &from.url,
+         .words = "The owner's login, a libpq URI or conninfo"},
+        {"schema", .argument = "NAME", .value = &from.schema,
+         .words = "oncehook's schema (default: the configured one, else public)"},
+        {"from", .argument = "NAME", .value = &a.old_schema,
+         .words = "The schema of the old tables (default: public)"},
+        {"dry-run", .words = "Say what is there and what stands in the way, change nothing",
+         .flag = &is_dry_run},
+        {"cancel", .words = "End an adoption before its switch: the old tables are as before",
+         .flag = &is_cancel},
+        {0},
+    };
+    struct cli_database database;
+    cli_read_options(
+        options,
+        "Take over the campaign tables of another schema while their application runs: their "
+        "rows are copied in short transactions, ids of events go into the ledger, and views take "
+        "the old names; the old tables stay, renamed. Then the counters are audited. It may be "
+        "stopped and run again. Exit 0 when it is adopted; 1 when something stands in the way or "
+        "it was stopped; 2 for anything else.",
+        argc, argv);
+    if (!cli_database_find(&from, true, &database))
+        return CLI_USAGE;
+    int code = CLI_USAGE;
+    a.scopes = read_scopes(database.config);
+    a.connection = a.scopes ? cli_database_connect(&database, "oncehook migrate") : NULL;
+    if (a.connection) {
+        const struct sigaction action = {.sa_handler = stop};
+        running = PQgetCancel(a.connection);
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        code = adopt(&a, is_dry_run, is_cancel);
+    }
+    PQfinish(a.connection);
+    PQfreeCancel(running);
+    free(a.scopes);
+    if (code == CLI_OK && !is_dry_run && !is_cancel) {
+        char *const audit[] = {(char *)"audit",    (char *)"--database",    (char *)database.url,
+                               (char *)"--schema", (char *)database.schema, NULL};
+        fflush(stdout);
+        code = cli_audit(5, (char **)audit);
+    }
+    cli_database_release(&database);
+    return fflush(stdout) != 0 ? CLI_USAGE : code;
+}
