@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DAY_S = 86400, WAIT_S = 60, BAR_WIDTH = 30, KEYS_PAUSE_MS = 50 };
+enum { DAY_S = 86400, WAIT_S = 60, BAR_WIDTH = 30 };
 
 /* The parameters of retention_plan.sql; retention_step_v2() has one more, the run's workflow. */
 enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, PARAMETER_COUNT };
@@ -219,6 +219,7 @@ static bool note_month(struct retention *r, const char *step, const char *table,
 static bool run_steps(struct retention *r)
 {
     for (;; r->steps_done++) {
+        const int64_t began_us = clock_mono_us();
         PGresult *row = next_step(r);
         if (!row || PQgetisnull(row, 0, 0)) {
             PQclear(row);
@@ -231,7 +232,8 @@ static bool run_steps(struct retention *r)
             r->cache += amount;
         else if (strcmp(step, "forgotten") == 0) {
             r->keys += amount;
-            usleep(KEYS_PAUSE_MS * 1000); /* as long as the step took: half is left for captures */
+            /* As long as the step and its commit took, whose WAL captures wait for. */
+            usleep((useconds_t)(clock_mono_us() - began_us));
         } else if (strcmp(step, "archived") == 0)
             *(strcmp(name, "failed") == 0 ? &r->failed : &r->completed) += amount;
         else

@@ -160,12 +160,15 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
         bool is_durability; /* database.unsafe_server decides */
         const char *why;
     } checks[] = {
-        {"off", true, "fsync is off: PostgreSQL may lose what it has committed; set fsync = on"},
         {"off", true,
-         "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on"},
+         "fsync is off: PostgreSQL may lose what it has committed; set fsync = on, or "
+         "database.unsafe_server: warn"},
+        {"off", true,
+         "full_page_writes is off: a crash may corrupt tables; set full_page_writes = on, or "
+         "database.unsafe_server: warn"},
         {"off", true,
          "synchronous_commit is off, or does not wait for the standbys: a crash or failover loses "
-         "acknowledged events; set it to on"},
+         "acknowledged events; set it to on, or database.unsafe_server: warn"},
         {"t", false, "connected to a standby (in recovery), which cannot be written to"},
         {"f", false,
          "the gateway's role may not capture: run `oncehook migrate up` as the schema's owner"},
@@ -199,11 +202,11 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
     bool good = version == wanted || version == wanted + 1;
     if (!good) {
         store_set_error(error, "F0000", "");
-        snprintf(
-            error->text, sizeof(error->text),
-            "the schema has version %d, this gateway works on %d and %d: run `oncehook migrate "
-            "up`, or the gateway that fits",
-            version, wanted, wanted + 1);
+        snprintf(error->text, sizeof(error->text),
+                 "the schema has version %d, this gateway works on %d and %d: %s", version, wanted,
+                 wanted + 1,
+                 version < wanted ? "run `oncehook migrate up` of this release"
+                                  : "run a gateway of the schema's release");
     }
     for (int i = 0; good && i < CHECK_COUNT; i++) {
         if (strcmp(PQgetvalue(rows, 0, i), checks[i].bad) != 0)

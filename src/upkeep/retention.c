@@ -26,7 +26,8 @@ static enum store_action take_step(struct store *store, const char *const *param
                                    bool *is_done, int64_t *dropped, struct store_error *error)
 {
     enum store_action action = STORE_RETRY;
-    bool has_worked = false; /* keys were walked for 50 ms: as long is left for captures */
+    bool has_worked = false; /* keys were walked: as long is left for captures */
+    const int64_t began_us = clock_mono_us();
     for (int i = 0; i < TRIES && action == STORE_RETRY; i++) {
         PGresult *row = NULL;
         if (i > 0 && store_query(store, "/* retention_pause */ SELECT pg_sleep(0.5)", 0, NULL,
@@ -44,9 +45,13 @@ static enum store_action take_step(struct store *store, const char *const *param
         }
         PQclear(row);
     }
-    if (action == STORE_COMMITTED && has_worked)
-        action = store_query(store, "/* retention_pause */ SELECT pg_sleep(0.05)", 0, NULL,
+    if (action == STORE_COMMITTED && has_worked) {
+        char seconds[24]; /* of the commit too, whose WAL captures wait for */
+        snprintf(seconds, sizeof(seconds), "%.3f", (double)(clock_mono_us() - began_us) / 1e6);
+        const char *const values[] = {seconds};
+        action = store_query(store, "/* retention_pause */ SELECT pg_sleep($1::float8)", 1, values,
                              INT64_MAX, NULL, error);
+    }
     return action;
 }
 
