@@ -180,8 +180,18 @@ void directory_note_loss(struct spool *spool, uint64_t first, uint64_t last, con
         close(fd);
 }
 
+/* REASON and SEGMENT, whatever the TIME behind them. */
+static bool is_same_cause(const char *a, const char *b)
+{
+    const char *a_end = strrchr(a, ' '), *b_end = strrchr(b, ' ');
+    return a_end && b_end && a_end - a == b_end - b && memcmp(a, b, (size_t)(a_end - a)) == 0;
+}
+
+/* A damaged stretch is read, and written down, in parts: they are given as one. */
 void directory_read_losses(const struct spool *spool, spool_on_loss *each, void *context)
 {
+    uint64_t held_first = 0, held_last = 0; /* 0: none */
+    char held[512];
     int fd = openat(spool->directory, "losses", O_RDONLY | O_CLOEXEC);
     FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
     char line[512];
@@ -195,9 +205,20 @@ void directory_read_losses(const struct spool *spool, spool_on_loss *each, void 
         int rest = 0;
         line[strcspn(line, "\n")] = '\0';
         if (sscanf(line, "%" SCNu64 " %" SCNu64 " %n", &first, &last, &rest) == 2 && rest > 0 &&
-            first <= last)
-            each(context, first, last, line + rest);
+            first <= last) {
+            if (held_last && first == held_last + 1 && is_same_cause(held, line + rest)) {
+                held_last = last;
+                continue;
+            }
+            if (held_last)
+                each(context, held_first, held_last, held);
+            held_first = first;
+            held_last = last;
+            snprintf(held, sizeof(held), "%s", line + rest);
+        }
     }
+    if (held_last)
+        each(context, held_first, held_last, held);
     fclose(file);
 }
 
