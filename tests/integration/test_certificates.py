@@ -198,7 +198,7 @@ def until(gateway, source, delivery, status, others=(503,)):
         answer = gateway.post(source, body, headers)
         assert answer.status in (status, *others), answer
         return answer if answer.status == status else None
-    return process.wait_until(answered, 15, what=f"{status} for {source}")
+    return process.wait_until(answered, 30, interval=0.1, what=f"{status} for {source}")
 
 
 def test_a_certificate_is_fetched_once_while_its_deliveries_wait(start_gateway, root, site, database):
@@ -297,7 +297,7 @@ def test_a_server_that_is_not_the_provider_s_is_not_believed(start_gateway, root
     def second():
         assert gateway.post("aws_sns", delivery[1], delivery[0]).status == 503
         return failures() == 2
-    process.wait_until(second, 15, what="the second failure")
+    process.wait_until(second, 15, interval=0.1, what="the second failure")
     assert site.hits == []
     site.wear(*right)
     assert until(gateway, "aws_sns", delivery, 200).json["captured"] == 1

@@ -36,7 +36,7 @@ function alter(value) {
 
 // What is done to a request. `before`: to the time that is signed. A row without `use` is for all.
 const spoilings = {
-  "body changed": { after: (r, row) => { r.body = row.whole ? r.body.replace(/^(bt_payload=.{8})./, "$1_")
+  "body changed": { after: (r, row) => { if (row.change) row.change(r); else r.body = row.whole ? r.body.replace(/^(bt_payload=.{8})./, "$1_")
                                                            : r.body.replace(/(id|Field0[^=]*)("?[:=] ?"?)/, "$1x$2"); } },
   "body without its end": { use: (row) => !row.whole && !row.form, after: (r) => { r.body = r.body.trimEnd().slice(0, -1); } },
   "signature changed": { use: (row) => row.signature, after: (r, row) => {

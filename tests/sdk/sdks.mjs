@@ -26,9 +26,16 @@ import { sign as signRetell, verify as verifyRetell } from "retell-sdk";
 import { LinearWebhookClient } from "@linear/sdk/webhooks";
 import { verifySignature as verifyGoCardless } from "gocardless-nodejs";
 import OpenAI from "openai";
+import adyen from "@adyen/api-library";
+import { TelnyxWebhook } from "telnyx/lib/webhooks";
+import { ElevenLabsClient } from "@elevenlabs/elevenlabs-js";
+import { WebflowClient } from "webflow-api";
+import { Paddle } from "@paddle/paddle-node-sdk";
+import { verifySignature as verifyVonage } from "@vonage/jwt";
 
 const require = createRequire(import.meta.url);
 const twilio = require("twilio/lib/webhooks/webhooks.js");
+const coinbase = require("coinbase-commerce-node").Webhook;
 const messagebird = require("messagebird/lib/webhook-signature-jwt.js");
 
 const letters = (n = 32) => crypto.randomBytes(n).toString("base64url").slice(0, n);
@@ -187,6 +194,39 @@ export default [
   { sdk: "gocardless-nodejs", provider: "gocardless", scheme: "gocardless", secret: text,
     signature: "webhook-signature",
     verify: (r, s) => threw(() => verifyGoCardless(r.body, s.secret, get(r, "webhook-signature"))) },
+  { sdk: "@adyen/api-library (payments)", provider: "adyen", scheme: "adyen",
+    secret: () => ({ secret: crypto.randomBytes(32).toString("hex").toUpperCase() }), whole: true,
+    body: () => JSON.stringify({ live: "false", notificationItems: Array.from({ length: 1 }, () => ({
+      NotificationRequestItem: { pspReference: letters(16), merchantAccountCode: "A:\\" + letters(4),
+                                 merchantReference: letters(8), amount: { value: crypto.randomInt(10000), currency: "EUR" },
+                                 eventCode: "AUTHORISATION", success: "true", additionalData: {} } })) }),
+    change: (r) => { r.body = r.body.replace('"success":"true"', '"success":"false"'); },
+    verify: (r, s) => JSON.parse(r.body).notificationItems.every(
+      (item) => new adyen.hmacValidator().validateHMAC(item.NotificationRequestItem, s.secret)) },
+  { sdk: "@adyen/api-library (platforms)", provider: "adyen", scheme: "adyen_platform",
+    secret: () => ({ secret: crypto.randomBytes(32).toString("hex") }), signature: "hmacsignature",
+    sign: (r, s) => ({ hmacsignature: new adyen.hmacValidator().calculateHmac(r.body, s.secret) }),
+    verify: (r, s) => new adyen.hmacValidator().validateHMACSignature(s.secret, get(r, "hmacsignature"), r.body) },
+  { sdk: "telnyx", provider: "telnyx", scheme: "telnyx",
+    secret: () => pair("ed25519", {}, (der) => der.subarray(-32).toString("base64")),
+    signature: "telnyx-signature-ed25519", time: "telnyx-timestamp",
+    verify: (r, s) => threw(() => new TelnyxWebhook(s.secret).verify(r.body, r.headers)) },
+  { sdk: "@elevenlabs/elevenlabs-js", provider: "elevenlabs", scheme: "elevenlabs", secret: text,
+    signature: "elevenlabs-signature",
+    verify: (r, s) => threw(() => new ElevenLabsClient({ apiKey: "none" }).webhooks.constructEvent(
+      r.body, get(r, "elevenlabs-signature"), s.secret)) },
+  { sdk: "webflow-api", provider: "webflow", scheme: "webflow", secret: text, signature: "x-webflow-signature",
+    time: "x-webflow-timestamp",
+    verify: (r, s) => new WebflowClient({ accessToken: "none" }).webhooks.verifySignature(
+      { headers: r.headers, body: r.body, secret: s.secret }) },
+  { sdk: "coinbase-commerce-node", provider: "coinbase_commerce", scheme: "coinbase_commerce", secret: text,
+    signature: "x-cc-webhook-signature",
+    sign: (r, s) => ({ "x-cc-webhook-signature": coinbase.computeSignature(r.body, s.secret) }),
+    verify: (r, s) => threw(() => coinbase.verifySigHeader(r.body, get(r, "x-cc-webhook-signature"), s.secret)) },
+  { sdk: "@paddle/paddle-node-sdk", provider: "paddle", scheme: "paddle", secret: text, signature: "paddle-signature",
+    verify: (r, s) => new Paddle("none").webhooks.isSignatureValid(r.body, s.secret, get(r, "paddle-signature")) },
+  { sdk: "@vonage/jwt", provider: "vonage", scheme: "vonage", secret: text, signature: "authorization",
+    verify: (r, s) => verifyVonage(get(r, "authorization").replace("Bearer ", ""), s.secret) },
   { sdk: "messagebird", provider: "messagebird", scheme: "messagebird", secret: text,
     signature: "messagebird-signature-jwt",
     verify: (r, s) => threw(() => messagebird.verify(r.url, Buffer.from(r.body),
