@@ -354,6 +354,7 @@ static int find_secret(struct check *check)
     bool with_secret = recipe->algorithm >= RECIPE_SHA1 && recipe->algorithm <= RECIPE_MD5;
     with_secret |= recipe->key_form == RECIPE_KEY_CERT_URL;
     unsigned variants = message_variants(recipe);
+    bool has_message = false;
     for (unsigned variant = 0; variant < variants; variant++) {
         struct message message;
         check->from.variant = variant;
@@ -361,14 +362,19 @@ static int find_secret(struct check *check)
         check->from.signature = check->claim.candidates[0];
         note_message(check, with_secret);
         bool built = !with_secret && message_build(&check->from, &message);
+        has_message |= built;
         for (size_t i = 0; (built || with_secret) && i < check->ring->count; i++) {
             check->from.secret = check->ring->keys[i].secret;
             if (with_secret && !message_build(&check->from, &message))
                 break;
+            has_message = true;
             if (matches(check, &check->ring->keys[i], &message) && is_live(check, i))
                 return (int)i;
         }
     }
+    if (!has_message && check->ring->count > 0)
+        check->claim.because =
+            "a part of what the scheme signs is missing, or does not fit the body";
     return -1;
 }
 

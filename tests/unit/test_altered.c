@@ -286,8 +286,59 @@ static void nothing_altered_is_accepted(void **state)
     json_decref(list);
 }
 
+/* Of every recorded request: oh_explain() decides as oh_verify() does, for the same reason, and
+ * shows bytes or names what is missing whenever it refuses a signature. No secret is among what it
+ * shows.
+ */
+static void what_is_explained_is_what_was_decided(void **state)
+{
+    (void)state;
+    json_t *list = vectors_load(), *item;
+    struct oh_catalog *catalog;
+    struct oh_error err;
+    size_t i;
+    assert_int_equal(oh_catalog_new(&catalog, &err), OH_OK);
+    json_array_foreach(list, i, item)
+    {
+        struct vector vector;
+        struct oh_verify_result result;
+        struct oh_explanation told;
+        struct oh_arena *arena = oh_arena_new(16384, 64 << 20);
+        vector_read(catalog, item, arena, &vector);
+        struct oh_keyring *ring = vector_ring(&vector, vector.secrets);
+        enum oh_verdict verdict =
+            oh_verify(vector.recipe, ring, &vector.request, vector.now_s * 1000,
+                      OH_TOLERANCE_OF_SCHEME, arena, &result);
+        assert_int_equal(verdict,
+                         oh_explain(vector.recipe, ring, &vector.request, vector.now_s * 1000,
+                                    OH_TOLERANCE_OF_SCHEME, arena, &told));
+        assert_string_equal(result.because, told.result.because);
+        assert_int_equal(result.secret_index, told.result.secret_index);
+        assert_true(verdict != OH_STALE || told.has_time || vector.recipe->algorithm == RECIPE_JWT);
+        bool is_signed = vector.recipe->algorithm < RECIPE_TOKEN;
+        if (verdict != OH_SIGNATURE_MISSING && is_signed && told.message_count == 0 &&
+            !strstr(told.result.because, "token") &&
+            !strstr(told.result.because, "a part of what the scheme signs"))
+            fail_msg("%s: no bytes are shown", vector.id);
+        for (size_t m = 0; m < told.message_count; m++)
+            for (size_t s = 0; s < vector.secret_count; s++) {
+                struct oh_slice secret = vector.secrets[s], shown = told.messages[m];
+                bool is_named = vector.certs || secret.len < 8; /* a topic is no secret */
+                if (!is_named && memmem(shown.data, shown.len, secret.data, secret.len))
+                    fail_msg("%s: shows its secret", vector.id);
+            }
+        oh_keyring_free(ring);
+        oh_arena_free(arena);
+    }
+    oh_catalog_free(catalog);
+    json_decref(list);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_altered_is_accepted)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_altered_is_accepted),
+        cmocka_unit_test(what_is_explained_is_what_was_decided),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
