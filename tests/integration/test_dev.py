@@ -261,9 +261,10 @@ def test_a_crashed_postgres_comes_back(dev):
         os.kill(server, signal.SIGKILL)
         try:
             process.wait_until(lambda: dev.postmaster() not in (None, server) and
-                               dev.deliver(f"again {number}").status == 200, 60, 0.2, "PostgreSQL's return")
+                               dev.deliver(f"again {number}").status == 200, 120, 0.2, "PostgreSQL's return")
         except AssertionError as error:
-            raise AssertionError(f"{error}\ndev said:\n{dev.errors()[-4000:]}") from error
+            with open(os.path.join(dev.directory, "postgres/log"), encoding="utf-8", errors="replace") as log:
+                raise AssertionError(f"{error}\ndev said:\n{dev.errors()[-4000:]}\nPostgreSQL said:\n{log.read()[-4000:]}") from error
     assert [dev.count(name) for name in ("first", "again 0", "again 1")] == [1, 1, 1]
     assert dev.stop() == 0
 
