@@ -293,9 +293,9 @@ def test_stopped_or_killed_it_goes_on_and_cancelled_it_leaves_the_application_al
         _, said = child.communicate(timeout=60)
         assert child.returncode == code, said
         assert sales.value("SELECT count(*) FROM adopted_tables WHERE switched_at IS NOT NULL") == 0
+    wait_until(lambda: sales.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0, 20, what="the end of the killed one")
     assert sales.value("SELECT count(*) FROM adopted_tables WHERE next_page < end_page") > 0
     assert_right(sales)
-    wait_until(lambda: sales.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0, 20, what="the end of the killed one")
 
     said = adopt(sales, "--cancel").stdout
     assert "changes are no longer noted" in said
