@@ -81,7 +81,7 @@ void vector_read(const struct oh_catalog *catalog, const json_t *item, struct oh
         json_array_foreach(value, i, line) add_header(out, name, line);
     }
     if (base64) {
-        size_t len, room = json_string_length(base64);
+        size_t len = 0, room = json_string_length(base64);
         uint8_t *bytes = oh_arena_alloc(arena, room + 1);
         assert_true(bytes && base64_decode(text_of(base64), 0, bytes, room, &len));
         out->request.body = slice_of((char *)bytes, len);
