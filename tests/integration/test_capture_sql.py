@@ -297,6 +297,7 @@ def test_duplicates_write_wal_only_while_synchronous_standbys_are_configured(pri
             cursor.execute("SET synchronous_commit = local")  # there is no standby to wait for
             begin = database.value("SELECT pg_current_wal_insert_lsn()::text")
             letters = sql.call(cursor, one)
+            database.sql("SELECT pg_create_restore_point('here')")  # a record behind `begin`, whatever the call wrote
             database.sql("SELECT pg_switch_wal()")  # so that all of it can be read
         return letters, database.value("""
             SELECT count(*) FROM pg_get_wal_records_info_till_end_of_wal(%s)
