@@ -267,6 +267,7 @@ DECLARE
     until_page bigint;
     extra record;
     statement text;
+    stale uuid[];
     copied_now bigint;
     duplicates_now bigint := 0;
 BEGIN
@@ -318,7 +319,16 @@ BEGIN
     END IF;
 
     SELECT * INTO target FROM adopted_tables t WHERE t.next_page < t.end_page ORDER BY t.number LIMIT 1;
-    IF FOUND THEN
+    IF FOUND AND NOT EXISTS (SELECT FROM adopted_tables t WHERE t.next_page > 0) THEN
+        -- Copied by an adoption that was cancelled, and gone since: it would stand in the way of what came.
+        FOR known IN SELECT t.name FROM adopted_tables t WHERE t.name <> 'campaign_events' ORDER BY t.number DESC LOOP
+            EXECUTE format('SELECT array_agg(DISTINCT n.id) FROM adopted_changes c JOIN %I n ON n.id = c.row_id'
+                           ' WHERE c.table_name = %L AND NOT EXISTS (SELECT FROM %I.%I o WHERE o.id = n.id)',
+                           known.name, known.name, p_old, known.name) INTO stale;
+            PERFORM adopt_delete(known.name, stale) WHERE stale IS NOT NULL;
+        END LOOP;
+    END IF;
+    IF target.number IS NOT NULL THEN
         until_page := least(target.next_page + target.turn_pages, target.end_page);
         IF target.name = 'campaign_events' THEN
             SELECT c.captured, c.duplicates INTO copied_now, duplicates_now
@@ -563,7 +573,8 @@ BEGIN
     switched := true;
 END $$;
 
--- Ends it before the switch: nothing is noted any more. Rows that were copied stay here.
+-- Ends it before the switch: nothing is noted any more. Rows that were copied stay here, and are noted as
+-- changed, all of them: nobody will see what becomes of them until the next adoption of the same tables.
 CREATE FUNCTION adopt_cancel_v1(p_old text) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '100ms' AS $$
 DECLARE
@@ -571,16 +582,18 @@ DECLARE
     statement text;
     copied bigint;
 BEGIN
+    SELECT sum(t.copied) INTO copied FROM adopted_tables t;
+    FOR target IN SELECT * FROM adopted_tables t WHERE t.name <> 'campaign_events' ORDER BY t.number LOOP
+        EXECUTE format('INSERT INTO adopted_changes (table_name, row_id) SELECT %L, n.id FROM %I n JOIN %I.%I o ON o.id = n.id',
+                       target.name, target.name, p_old, target.name);
+    END LOOP;
     FOR target IN SELECT * FROM adopted_tables ORDER BY number LOOP
         FOR statement IN SELECT adopt_note_sql(p_old, target.name, false) LOOP
             EXECUTE statement;
         END LOOP;
     END LOOP;
-    SELECT sum(t.copied) INTO copied FROM adopted_tables t;
     -- Lock order, place 13: adopted_tables; only one adopt writes there.
-    DELETE FROM adopted_tables;
-    -- Lock order, place 14: adopted_changes, of which nobody notes more.
-    DELETE FROM adopted_changes;
+    UPDATE adopted_tables t SET columns = NULL, next_page = 0, end_page = NULL, copied = 0, duplicates = 0;
     RETURN copied;
 END $$;
 
@@ -684,7 +697,8 @@ BEGIN
     END LOOP;
     IF (SELECT count(*) FROM adopt_columns(p_old, 'campaign_events') c WHERE c.name IN ('provider', 'provider_event_id')) = 2 THEN
         RETURN QUERY EXECUTE format($q$
-            SELECT 'note', format('%%s: %%s events, their ids in scope %%s%%s', coalesce(e.provider::text, 'without a provider'), count(*),
+            SELECT 'note', format('%%s: %%s events, their ids in scope %%s%%s',
+                       coalesce(regexp_replace(e.provider::text, '[[:cntrl:]]', '?', 'g'), 'without a provider'), count(*),
                        CASE WHEN e.provider IS NULL THEN 'source:adopted'
                             ELSE coalesce($1 ->> lower(e.provider::text), 'provider:' || lower(e.provider::text)) END,
                        CASE WHEN count(*) > count(nullif(e.provider_event_id, ''))
@@ -718,5 +732,5 @@ END $$;
 REVOKE ALL ON adopted_tables, adopted_changes FROM PUBLIC;
 REVOKE ALL ON FUNCTION adopt_known, adopt_columns, adopt_event, adopt_capture_v1, adopt_insert, adopt_delete,
     adopt_note_change, adopt_note_sql, adopt_again_v1, adopt_step_v1, adopted_insert_event, adopted_refuse_event,
-    adopted_update_row, adopted_delete_row, adopt_event_column, adopt_view_sql, adopt_trigger_sql, adopt_rights_sql, adopt_switch_v1,
-    adopt_cancel_v1, adopt_look_v1, adopt_look_rows_v1, adopt_drift_v1 FROM PUBLIC;
+    adopted_update_row, adopted_delete_row, adopt_event_column, adopt_view_sql, adopt_trigger_sql, adopt_rights_sql,
+    adopt_switch_v1, adopt_cancel_v1, adopt_look_v1, adopt_look_rows_v1, adopt_drift_v1 FROM PUBLIC;

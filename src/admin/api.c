@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/embedded.h"
+#include "base/thread.h"
 #include "log/log.h"
 #include "store/store.h"
 
@@ -71,16 +72,12 @@ static bool pool_init(struct pool *pool, struct api *api, const char *name, size
 
 struct api *api_new(const struct config *config)
 {
-    pthread_condattr_t attributes;
     struct api *api = calloc(1, sizeof(*api));
     if (!api)
         return NULL;
     api->config = config;
     pthread_mutex_init(&api->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&api->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&api->wake);
     if (pool_init(&api->readers, api, "read", STORES_MAX, session_of_readers) &&
         pool_init(&api->writers, api, "write", 1, session_of_writers))
         return api;

@@ -233,7 +233,8 @@ static void stop(struct app *app)
         spool_close(app->spool);
     learner_stop(app->learner); /* its last answers go out */
     http_stop(app->http);
-    certifier_stop(app->certifier); /* requests have asked it until now */
+    learner_free(app->learner); /* requests have asked these two until now */
+    certifier_stop(app->certifier);
     if (app->admin)
         admin_stop(app->admin);
     upkeep_stop(app->upkeep);

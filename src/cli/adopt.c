@@ -9,15 +9,13 @@
 #include "cli/cli.h"
 #include "cli/database.h"
 
-#include <ctype.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { WAIT_S = 60, BAR_WIDTH = 30, PAUSE_MAX_MS = 100, SWITCHES_MAX = 100 };
+enum { WAIT_S = 60, PAUSE_MAX_MS = 100, SWITCHES_MAX = 100 };
 
 struct adopt {
     PGconn *connection;
@@ -28,17 +26,6 @@ struct adopt {
     long long pages, pages_done; /* of the progress bar */
 };
 
-static PGcancel *running;
-static volatile sig_atomic_t is_stopped;
-
-static void stop(int signal_number)
-{
-    char words[256];
-    (void)signal_number;
-    is_stopped = 1;
-    PQcancel(running, words, sizeof(words)); /* may be called here, says its manual */
-}
-
 /* ---- SQL ------------------------------------------------------------------------------------- */
 
 static bool fail(const struct adopt *a, const PGresult *result)
@@ -46,11 +33,10 @@ static bool fail(const struct adopt *a, const PGresult *result)
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     if (a->is_tty)
-        fputs("\r\033[K", stderr);
-    if (is_stopped)
+        cli_clear_bar();
+    if (cli_database_is_stopped())
         fputs("oncehook migrate: stopped; what is copied stays, changes are still noted. Run it "
-              "again to "
-              "go on, or with --cancel to end it\n",
+              "again to go on, or with --cancel to end it\n",
               stderr);
     else if (state && (strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0))
         fputs("oncehook migrate: the schema knows no adoption: run `oncehook migrate up` first\n",
@@ -78,8 +64,8 @@ static PGresult *call(const struct adopt *a, const char *sql, int count)
         PGresult *rows = PQexecParams(a->connection, sql, count, NULL, values, NULL, NULL, 0);
         if (PQresultStatus(rows) == PGRES_TUPLES_OK)
             return rows;
-        bool again = is_busy(rows) && !is_stopped && clock_mono_us() < end_us;
-        if (!again && is_busy(rows) && !is_stopped)
+        bool again = is_busy(rows) && !cli_database_is_stopped() && clock_mono_us() < end_us;
+        if (!again && is_busy(rows) && !cli_database_is_stopped())
             fputs("oncehook migrate: no lock within a minute: an old table is in use by a long "
                   "transaction (pg_stat_activity). Nothing is lost: run it again\n",
                   stderr);
@@ -127,15 +113,10 @@ static bool print_drift(const struct adopt *a)
     return rows != NULL;
 }
 
-static void draw(struct adopt *a, const char *what)
+static void draw(const struct adopt *a, const char *what)
 {
-    int filled = a->pages > 0 ? (int)(a->pages_done * BAR_WIDTH / a->pages) : 0;
-    if (!a->is_tty)
-        return;
-    filled = filled > BAR_WIDTH ? BAR_WIDTH : filled;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %s", filled, "##############################",
-            BAR_WIDTH - filled, "", what);
-    fflush(stderr);
+    if (a->is_tty)
+        cli_draw_bar(a->pages_done, a->pages, "%s", what);
 }
 
 static bool see_progress(struct adopt *a)
@@ -154,7 +135,7 @@ static bool see_progress(struct adopt *a)
 /* Until nothing is left but the switch. */
 static bool copy(struct adopt *a)
 {
-    for (long long turns = 0; !is_stopped; turns++) {
+    for (long long turns = 0; !cli_database_is_stopped(); turns++) {
         const int64_t began_us = clock_mono_us();
         PGresult *row = call(a, "SELECT step, name, amount FROM adopt_step_v1($1, $2::jsonb)", 2);
         if (!row || PQgetisnull(row, 0, 0)) {
@@ -178,7 +159,7 @@ static bool copy(struct adopt *a)
 
 static bool change_over(struct adopt *a)
 {
-    for (int tries = 0; tries < SWITCHES_MAX && !is_stopped; tries++) {
+    for (int tries = 0; tries < SWITCHES_MAX && !cli_database_is_stopped(); tries++) {
         const int64_t began_us = clock_mono_us();
         PGresult *row = call(a, "SELECT adopt_switch_v1($1, $2::jsonb)", 2);
         bool ok = row != NULL, is_done = ok && PQgetvalue(row, 0, 0)[0] == 't';
@@ -192,11 +173,11 @@ static bool change_over(struct adopt *a)
         if (!copy(a))
             return false;
     }
-    if (!is_stopped)
+    if (!cli_database_is_stopped())
         fputs("oncehook migrate: the application changes more than is copied: run it again at a "
               "quieter time\n",
               stderr);
-    return is_stopped ? fail(a, NULL) : false;
+    return cli_database_is_stopped() ? fail(a, NULL) : false;
 }
 
 static bool print_result(const struct adopt *a)
@@ -248,11 +229,12 @@ static bool lock(const struct adopt *a)
 /* Of an earlier run: 's' switched, 'o' of another schema, 'b' begun, 0 none. */
 static bool find_earlier(const struct adopt *a, char *state)
 {
-    PGresult *row =
-        call(a,
-             "SELECT coalesce((SELECT CASE WHEN old_schema <> $1 THEN 'o' WHEN switched_at IS NOT "
-             "NULL THEN 's' ELSE 'b' END FROM adopted_tables LIMIT 1), '')",
-             1);
+    PGresult *row = call(
+        a,
+        "SELECT coalesce((SELECT CASE WHEN old_schema <> $1 THEN 'o' WHEN switched_at IS NOT NULL"
+        " THEN 's' WHEN columns IS NOT NULL THEN 'b' END FROM adopted_tables ORDER BY number"
+        " LIMIT 1), '')",
+        1);
     *state = row ? PQgetvalue(row, 0, 0)[0] : '\0';
     PQclear(row);
     return row != NULL;
@@ -270,9 +252,9 @@ static bool begin_workflow(struct adopt *a)
 
 static void end_workflow(const struct adopt *a, bool ok)
 {
-    const char *const values[] = {a->workflow, ok           ? NULL
-                                               : is_stopped ? "stopped"
-                                                            : "see its stderr"};
+    const char *const values[] = {a->workflow, ok                          ? NULL
+                                               : cli_database_is_stopped() ? "stopped"
+                                                                           : "see its stderr"};
     PQclear(PQexecParams(a->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL, values,
                          NULL, NULL, 0));
 }
@@ -295,7 +277,7 @@ static bool run(struct adopt *a)
         return false;
     bool ok = copy(a) && see_progress(a) && analyze(a) && change_over(a);
     if (a->is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
     ok = ok && print_result(a);
     end_workflow(a, ok);
     return ok;
@@ -375,20 +357,17 @@ int cli_adopt(int argc, char **argv)
     a.scopes = read_scopes(database.config);
     a.connection = a.scopes ? cli_database_connect(&database, "oncehook migrate") : NULL;
     if (a.connection) {
-        const struct sigaction action = {.sa_handler = stop};
-        running = PQgetCancel(a.connection);
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
+        PQclear(PQexec(a.connection, "SET statement_timeout = 0")); /* the role may have one */
+        cli_database_stop_on_signal(a.connection);
         code = adopt(&a, is_dry_run, is_cancel);
     }
-    PQfinish(a.connection);
-    PQfreeCancel(running);
+    cli_database_finish(a.connection);
     free(a.scopes);
     if (code == CLI_OK && !is_dry_run && !is_cancel) {
-        char *const audit[] = {(char *)"audit",    (char *)"--database",    (char *)database.url,
-                               (char *)"--schema", (char *)database.schema, NULL};
+        char *audit[] = {(char *)"audit",    (char *)"--database",    (char *)database.url,
+                         (char *)"--schema", (char *)database.schema, NULL};
         fflush(stdout);
-        code = cli_audit(5, (char **)audit);
+        code = cli_audit(5, audit);
     }
     cli_database_release(&database);
     return fflush(stdout) != 0 ? CLI_USAGE : code;

@@ -77,15 +77,14 @@ static void draw(const struct audit *audit, const struct progress *progress, int
 {
     double seconds = (double)(clock_mono_us() - progress->start_us) / 1e6 + 1e-6;
     double share = progress->bytes ? (double)progress->bytes_done / (double)progress->bytes : 1;
-    int filled = (int)(share * BAR_WIDTH);
+    char rows[96] = "";
     if (!audit->is_tty)
         return;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %d/%d months", filled, "##############################",
-            BAR_WIDTH - filled, "", done, PQntuples(audit->months));
     if (progress->rows > 0)
-        fprintf(stderr, ", %lld events, %.0f/s, %.0f s left", progress->rows,
-                (double)progress->rows / seconds, seconds * (1 - share) / share);
-    fflush(stderr);
+        snprintf(rows, sizeof(rows), ", %lld events, %.0f/s, %.0f s left", progress->rows,
+                 (double)progress->rows / seconds, seconds * (1 - share) / share);
+    cli_draw_bar(progress->bytes_done, progress->bytes, "%d/%d months%s", done,
+                 PQntuples(audit->months), rows);
 }
 
 /* Three statements for each month that has any rows. */
@@ -110,7 +109,7 @@ static bool measure_months(const struct audit *audit)
         PQclear(rows);
     }
     if (audit->is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
     return ok;
 }
 

@@ -6,9 +6,10 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 
-enum { OPTIONS_MAX = 16, KEY_FIRST = 256 };
+enum { OPTIONS_MAX = 16, KEY_FIRST = 256, BAR_WIDTH = 30 };
 
 /* What argp calls the row: its letter, or a number beyond all letters. */
 static int key_of(const struct cli_option *rows, const struct cli_option *row)
@@ -110,4 +111,21 @@ void cli_print_word(FILE *to, const char *text)
     fputs(quote, to);
     cli_print_quoted(to, slice_of_text(text));
     fputs(quote, to);
+}
+
+void cli_draw_bar(long long done, long long all, const char *format, ...)
+{
+    int filled = all > 0 && done < all ? (int)(done * BAR_WIDTH / all) : BAR_WIDTH;
+    va_list words;
+    fprintf(stderr, "\r\033[K[%.*s%*s] ", filled, "##############################",
+            BAR_WIDTH - filled, "");
+    va_start(words, format);
+    vfprintf(stderr, format, words);
+    va_end(words);
+    fflush(stderr);
+}
+
+void cli_clear_bar(void)
+{
+    fputs("\r\033[K", stderr);
 }

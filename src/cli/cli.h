@@ -48,6 +48,12 @@ struct config *cli_load_config(const char *path) OH_MUST_CHECK;
 enum oh_status cli_read_file(const char *path, size_t max_bytes, struct oh_slice *out,
                              struct oh_error *err) OH_MUST_CHECK;
 
+/* Draws `done` of `all` as a bar on stderr, over the one before it, with words behind it; for a
+ * terminal only. */
+void cli_draw_bar(long long done, long long all, const char *format, ...) OH_PRINTF(3, 4);
+/* Takes the bar away. */
+void cli_clear_bar(void);
+
 /* Prints one word for a POSIX shell, in single quotes where the shell would see more in it; and
  * what stands between such quotes, in which nothing is special but the quote itself. */
 void cli_print_word(FILE *to, const char *text);

@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,4 +82,42 @@ PGconn *cli_database_connect(const struct cli_database *database, const char *na
             connection ? PQerrorMessage(connection) : "no memory\n");
     PQfinish(connection);
     return NULL;
+}
+
+/* ---- Ctrl-C ---------------------------------------------------------------------------------- */
+
+static PGcancel *running;
+static volatile sig_atomic_t is_stopped;
+
+static void stop(int signal_number)
+{
+    char words[256];
+    (void)signal_number;
+    is_stopped = 1;
+    if (running)
+        PQcancel(running, words, sizeof(words)); /* may be called here, says its manual */
+}
+
+void cli_database_stop_on_signal(PGconn *connection)
+{
+    const struct sigaction action = {.sa_handler = stop};
+    running = PQgetCancel(connection);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_database_is_stopped(void)
+{
+    return is_stopped;
+}
+
+void cli_database_finish(PGconn *connection)
+{
+    if (running) {
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        PQfreeCancel(running);
+        running = NULL;
+    }
+    PQfinish(connection);
 }

@@ -30,4 +30,11 @@ void cli_database_release(struct cli_database *database);
  * caller ends it with PQfinish(). `name` goes to application_name. */
 PGconn *cli_database_connect(const struct cli_database *database, const char *name) OH_MUST_CHECK;
 
+/* SIGINT and SIGTERM cancel what this connection runs from now on; one connection at a time. */
+void cli_database_stop_on_signal(PGconn *connection);
+/* True once one of them came. */
+bool cli_database_is_stopped(void);
+/* Ends the connection (may be NULL), and what cli_database_stop_on_signal() set up. */
+void cli_database_finish(PGconn *connection);
+
 #endif

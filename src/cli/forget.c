@@ -76,11 +76,8 @@ static bool ask_number(struct forget *forget, const char *sql, int count, const 
 
 static void draw(const struct forget *forget, const char *what, long long done, long long all)
 {
-    enum { WIDTH = 30 };
-    int filled = all > 0 && done < all ? (int)(done * WIDTH / all) : WIDTH;
     if (forget->is_tty)
-        fprintf(stderr, "\r\033[K[%.*s%*s] %lld/%lld %s", filled, "##############################",
-                WIDTH - filled, "", done, all, what);
+        cli_draw_bar(done, all, "%lld/%lld %s", done, all, what);
 }
 
 /* ---- who ------------------------------------------------------------------------------------- */
@@ -262,7 +259,7 @@ static bool look_at_spool(struct forget *forget, const struct config *config)
         count_records(forget, spool, terms);
     spool_close(spool);
     if (forget->is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
     if (owner && state.waiting > 0)
         printf("spool         %" PRIu64 " events wait; process %d drains them, and what names a "
                "forgotten enrollment is captured without its payload\n",
@@ -284,7 +281,7 @@ static void print_report(const struct forget *forget)
 {
     const char *done = forget->dry_run ? "would be" : "are";
     if (forget->is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
     printf("enrollments   %lld %s marked: nobody's, and nothing new keeps a payload\n",
            forget->marks, done);
     printf("events        %lld %s without payload\n", forget->events, done);
@@ -355,7 +352,7 @@ int cli_forget(int argc, char **argv)
         return CLI_USAGE;
     bool ok = run(&forget, &database);
     if (forget.is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
     PQclear(forget.who);
     PQclear(forget.workflow);
     PQfinish(forget.connection);

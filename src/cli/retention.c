@@ -10,13 +10,12 @@
 #include "cli/database.h"
 
 #include <ctype.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { DAY_S = 86400, WAIT_S = 60, BAR_WIDTH = 30 };
+enum { DAY_S = 86400, WAIT_S = 60 };
 
 /* The parameters of retention_plan.sql; retention_step_v2() has one more, the run's workflow. */
 enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, PARAMETER_COUNT };
@@ -46,36 +45,21 @@ struct retention {
     bool is_tty;
 };
 
-static PGcancel *running;
-static volatile sig_atomic_t is_stopped;
-
-static void stop(int signal_number)
-{
-    char words[256];
-    (void)signal_number;
-    is_stopped = 1;
-    PQcancel(running, words, sizeof(words)); /* may be called here, says its manual */
-}
-
 /* ---- progress -------------------------------------------------------------------------------- */
 
 static void clear_bar(const struct retention *r)
 {
     if (r->is_tty)
-        fputs("\r\033[K", stderr);
+        cli_clear_bar();
 }
 
 static void draw(const struct retention *r, const char *what, long long bytes)
 {
-    int filled = r->steps > 0 ? (int)(r->steps_done * BAR_WIDTH / r->steps) : 0;
-    if (!r->is_tty)
-        return;
-    filled = filled > BAR_WIDTH ? BAR_WIDTH : filled;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %s", filled, "##############################",
-            BAR_WIDTH - filled, "", what);
+    char size[32] = "";
     if (bytes > 0)
-        fprintf(stderr, ", %lld MiB", bytes >> 20);
-    fflush(stderr);
+        snprintf(size, sizeof(size), ", %lld MiB", bytes >> 20);
+    if (r->is_tty)
+        cli_draw_bar(r->steps_done, r->steps, "%s%s", what, size);
 }
 
 static void draw_archive(void *context, long long bytes)
@@ -91,7 +75,7 @@ static bool fail(const struct retention *r, const PGresult *result)
 {
     const char *words = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     clear_bar(r);
-    if (is_stopped)
+    if (cli_database_is_stopped())
         fprintf(stderr, "oncehook retention: stopped; what is done stays done, and the next run "
                         "goes on from there\n");
     else if (words)
@@ -159,14 +143,14 @@ static PGresult *next_step(const struct retention *r)
         bool is_busy = state && (strcmp(state, "55P03") == 0 || strcmp(state, "40P01") == 0);
         if (PQresultStatus(row) == PGRES_TUPLES_OK)
             return row;
-        if (!is_busy || is_stopped)
+        if (!is_busy || cli_database_is_stopped())
             fail(r, row);
         else if (clock_mono_us() >= end_us) {
             clear_bar(r);
             say_who_is_in_the_way(r);
         }
         PQclear(row);
-        if (!is_busy || is_stopped || clock_mono_us() >= end_us)
+        if (!is_busy || cli_database_is_stopped() || clock_mono_us() >= end_us)
             return NULL;
         draw(r, "a month is in use; waiting", 0);
         usleep(500000);
@@ -182,7 +166,7 @@ static bool archive_month(struct retention *r, const char *table)
     char rows[24];
     r->month = table;
     if (archive_write(r->connection, table, r->archive, draw_archive, r, &archive, &err) != OH_OK) {
-        if (is_stopped)
+        if (cli_database_is_stopped())
             return fail(r, NULL);
         clear_bar(r);
         fprintf(stderr, "oncehook retention: --archive: %s\n", err.text);
@@ -242,7 +226,7 @@ static bool run_steps(struct retention *r)
         PQclear(row);
         if (!ok)
             return false;
-        if (is_stopped)
+        if (cli_database_is_stopped())
             return fail(r, NULL);
     }
 }
@@ -285,7 +269,9 @@ static bool run(struct retention *r)
            "deleted; campaign_events: %lld months, %lld events; event_keys: %lld deleted\n",
            r->completed, r->failed, r->cache, r->months, r->events, r->keys);
 
-    const char *const end[] = {r->workflow, ok ? NULL : is_stopped ? "stopped" : "see its stderr"};
+    const char *const end[] = {r->workflow, ok                          ? NULL
+                                            : cli_database_is_stopped() ? "stopped"
+                                                                        : "see its stderr"};
     PGresult *ended = PQexecParams(r->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL,
                                    end, NULL, NULL, 0);
     PQclear(ended); /* without it, the next begin ends it */
@@ -400,14 +386,10 @@ int cli_retention(int argc, char **argv)
     r.connection = cli_database_connect(&database, "oncehook retention");
     bool ok = r.connection && plan(&r, is_dry_run);
     if (ok && !is_dry_run) {
-        const struct sigaction action = {.sa_handler = stop};
-        running = PQgetCancel(r.connection);
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
+        cli_database_stop_on_signal(r.connection);
         ok = lock(&r) && run(&r);
     }
-    PQfinish(r.connection);
-    PQfreeCancel(running);
+    cli_database_finish(r.connection);
     cli_database_release(&database);
     if (fflush(stdout) != 0 || !ok)
         return r.workflow[0] ? CLI_NO : CLI_USAGE;

@@ -165,7 +165,6 @@ static void *run_drain(void *argument)
 enum oh_status drain_start(const struct config *config, struct lanes *lanes, struct spool *spool,
                            struct drain **out, struct oh_error *err)
 {
-    pthread_condattr_t attributes;
     struct drain *drain = calloc(1, sizeof(*drain));
     if (!drain)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the drain");
@@ -174,10 +173,7 @@ enum oh_status drain_start(const struct config *config, struct lanes *lanes, str
     drain->spool = spool;
     drain->tail = &drain->head;
     pthread_mutex_init(&drain->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&drain->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&drain->changed);
     *out = drain; /* before the first delivery may come back */
     if (pthread_create(&drain->thread, NULL, run_drain, drain) != 0) {
         *out = NULL;

@@ -136,7 +136,6 @@ static void *run_keeper(void *argument)
 struct keeper *keeper_start(const struct config *config, struct link *first, size_t stride,
                             uint32_t count, keeper_on_connected *on_connected, void *context)
 {
-    pthread_condattr_t attributes;
     struct keeper *keeper = calloc(1, sizeof(*keeper));
     if (!keeper)
         return NULL;
@@ -147,10 +146,7 @@ struct keeper *keeper_start(const struct config *config, struct link *first, siz
     keeper->on_connected = on_connected;
     keeper->context = context;
     pthread_mutex_init(&keeper->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&keeper->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&keeper->wake);
     if (pthread_create(&keeper->thread, NULL, run_keeper, keeper) == 0)
         return keeper;
     free(keeper);

@@ -430,17 +430,13 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
     struct lane *lane = &lanes->lanes[number];
     struct batch *batch = &lane->batch;
     char name[24];
-    pthread_condattr_t attributes;
 
     lane->lanes = lanes;
     lane->number = number;
     lane->lost_mono_us = clock_mono_us();
     list_init(&lane->drained);
     pthread_mutex_init(&lane->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&lane->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&lane->changed);
     snprintf(name, sizeof(name), "lane %u", number);
     batch->config = lanes->config;
     batch->store = store_new(lanes->config, lanes->config->database.url, name);

@@ -3,6 +3,7 @@
 #include "spool/spool.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "log/log.h"
 #include "spool/room.h"
 
@@ -19,7 +20,6 @@ enum {
 
 static struct spool *spool_new(const struct config *config)
 {
-    pthread_condattr_t attributes;
     struct spool *spool = calloc(1, sizeof(*spool));
     if (!spool)
         return NULL;
@@ -33,11 +33,8 @@ static struct spool *spool_new(const struct config *config)
         spool->segment_bytes_max / 4 < SETTLE_BYTES ? spool->segment_bytes_max / 4 : SETTLE_BYTES;
     list_init(&spool->queue);
     pthread_mutex_init(&spool->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&spool->filled, &attributes);
-    pthread_cond_init(&spool->readable, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&spool->filled);
+    thread_cond_init(&spool->readable);
     return spool;
 }
 

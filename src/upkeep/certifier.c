@@ -487,12 +487,8 @@ enum oh_status certifier_start(const struct config *config, struct vault *vault,
         return oh_fail(err, OH_NO_MEMORY, "no memory for certificates");
     certifier->config = config;
     certifier->vault = vault;
-    pthread_condattr_t attributes;
     pthread_mutex_init(&certifier->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&certifier->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&certifier->wake);
     enum oh_status status = OH_OK;
     if (config->certificates.directory)
         status = load_directory(certifier, recipe, err);

@@ -225,19 +225,15 @@ enum oh_status learner_start(const struct config *config, struct vault *vault, s
         return oh_fail(err, OH_NO_MEMORY, "no memory for the learner");
     learner->config = config;
     learner->vault = vault;
-    pthread_condattr_t attributes;
     pthread_mutex_init(&learner->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&learner->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&learner->wake);
     learner->store = store_new(config, config->database.url, "learner");
     if (learner->store)
         store_set_patience(learner->store, KEEP_S * 1000, &learner->is_stopping);
     learner->has_thread =
         learner->store && pthread_create(&learner->thread, NULL, run, learner) == 0;
     if (!learner->has_thread) {
-        learner_stop(learner);
+        learner_free(learner);
         return oh_fail(err, OH_SYSTEM, "the learner could not be started");
     }
     *out = learner;
@@ -255,10 +251,19 @@ void learner_stop(struct learner *learner)
     pthread_mutex_unlock(&learner->mutex);
     if (learner->has_thread)
         pthread_join(learner->thread, NULL);
+    learner->has_thread = false;
     while (next_lesson(learner, &lesson)) {
         OPENSSL_cleanse(lesson.secret, sizeof(lesson.secret));
         atomic_store(lesson.state, VAULT_LESSON_FAILED);
     }
+}
+
+void learner_free(struct learner *learner)
+{
+    if (!learner)
+        return;
+    if (learner->has_thread)
+        learner_stop(learner);
     if (learner->store)
         store_free(learner->store);
     pthread_cond_destroy(&learner->wake);

@@ -25,7 +25,9 @@ bool learner_keep(struct learner *learner, const struct config_source *source,
  * blocks. Thread: any. */
 void learner_look(struct learner *learner);
 
-/* What still waits becomes VAULT_LESSON_FAILED. */
+/* Ends the thread: what still waits becomes VAULT_LESSON_FAILED, and learner_keep() is false from
+ * now on. Others may go on calling until learner_free(). */
 void learner_stop(struct learner *learner);
+void learner_free(struct learner *learner);
 
 #endif

@@ -174,7 +174,6 @@ static bool start_worker(struct upkeep *upkeep, int number, const char *name, in
 enum oh_status upkeep_start(const struct config *config, struct metrics_shard *shard,
                             struct upkeep **out, struct oh_error *err)
 {
-    pthread_condattr_t attributes;
     struct upkeep *upkeep = calloc(1, sizeof(*upkeep));
     if (!upkeep)
         return oh_fail(err, OH_NO_MEMORY, "no memory for upkeep");
@@ -183,10 +182,7 @@ enum oh_status upkeep_start(const struct config *config, struct metrics_shard *s
     upkeep->counter_drift = -1;
     watch_forget(&upkeep->watch);
     pthread_mutex_init(&upkeep->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&upkeep->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&upkeep->wake);
     if (!start_worker(upkeep, URGENT, "upkeep", config->database.statement_timeout_ms) ||
         !start_worker(upkeep, SLOW, "audit window", WINDOW_S * 1000) ||
         (config->retention.by == CONFIG_RETENTION_BY_GATEWAY &&

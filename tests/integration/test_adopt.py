@@ -300,12 +300,61 @@ def test_stopped_or_killed_it_goes_on_and_cancelled_it_leaves_the_application_al
     said = adopt(sales, "--cancel").stdout
     assert "changes are no longer noted" in said
     assert sales.value("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'oncehook%' AND tgrelid::regclass::text LIKE 'sales.%'") == 0
-    assert adopt(sales, "--cancel", check=False).returncode == 1
+    assert adopt(sales, "--cancel", check=False).returncode == 1  # nothing is begun
 
     done = adopt(sales)
     assert "events that were there already: " in done.stdout
     assert sales.value("SELECT count(*) FROM campaign_events") == 6000 * 6
     assert_right(sales)
+
+
+def test_what_changed_between_a_cancelled_adoption_and_the_next_is_seen(sales):
+    sales.sql("DO $$ DECLARE s record; BEGIN LOOP SELECT * INTO s FROM adopt_step_v1('sales', '{}');"
+              " EXIT WHEN s.step = 'copied' AND s.name = 'campaign_events'; END LOOP; END $$")
+    adopt(sales, "--cancel")
+    with app(sales) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE campaign_enrollments SET status = 'left' WHERE id = report_id('n', 1)")
+        cursor.execute("DELETE FROM campaign_enrollments WHERE id = report_id('n', 2)")
+        cursor.execute("UPDATE campaign_templates SET name = 'renamed' WHERE id = report_id('t', 1)")
+        # The same contact again, under another id.
+        cursor.execute("DELETE FROM campaign_enrollments WHERE id = report_id('n', 3) RETURNING instance_id, contact_id")
+        cursor.execute("INSERT INTO campaign_enrollments (id, instance_id, contact_id) VALUES (report_id('n', 9999), %s, %s)",
+                       cursor.fetchone())
+    done = adopt(sales)
+    assert done.stdout.splitlines()[-1].endswith("0 drifts"), done.stdout
+    for table in ("campaign_templates", "campaign_enrollments"):
+        assert content(sales, table) == content(sales, table + "_before_oncehook"), table
+    assert_right(sales)
+
+
+def test_an_event_that_was_stored_twice_is_counted_once(sales):
+    with app(sales) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP INDEX idx_campaign_events_provider_event_id")
+        cursor.execute("INSERT INTO campaign_events (id, enrollment_id, event_type, channel, provider, provider_event_id)"
+                       " SELECT gen_random_uuid(), enrollment_id, event_type, channel, provider, provider_event_id"
+                       " FROM campaign_events WHERE provider_event_id IS NOT NULL LIMIT 100")
+        assert "events that were there already: 100" in adopt(sales).stdout
+        # Without a unique index the application expects no error.
+        cursor.execute("INSERT INTO campaign_events (id, event_type, channel, provider, provider_event_id)"
+                       " VALUES (gen_random_uuid(), 'opened', 'email', 'SendGrid', 'evt_1')")
+        assert cursor.rowcount == 0
+    assert sales.value("SELECT count(*) FROM campaign_events") == 6000
+    assert_right(sales)
+
+
+def test_who_could_only_read_can_only_read(sales):
+    with contextlib.suppress(psycopg2.errors.DuplicateObject):
+        sales.cluster.sql(f"CREATE ROLE report_reader LOGIN PASSWORD '{PASSWORD}'")
+    sales.sql("GRANT USAGE ON SCHEMA sales TO report_reader")
+    sales.sql("GRANT SELECT ON ALL TABLES IN SCHEMA sales TO report_reader")
+    adopt(sales)
+    with contextlib.closing(psycopg2.connect(sales.url("report_reader", PASSWORD))) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("SELECT count(*) FROM sales.campaign_events")
+        assert cursor.fetchone() == (6000,)
+        for table in ("sales.campaign_events", "sales.campaign_instances", "campaign_instances", "campaign_events", "event_keys"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(f"INSERT INTO {table} DEFAULT VALUES")
 
 
 def test_truncate_is_refused_while_changes_are_noted(sales):
