@@ -58,6 +58,13 @@ $$;
 
 -- ---- one old event ----------------------------------------------------------------------------------
 
+-- The key_scope of an old id: of the configured source of its provider, where there is one.
+CREATE FUNCTION adopt_scope(p_provider text, p_scopes jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
+    SELECT CASE WHEN p_provider IS NULL THEN 'source:adopted'
+                ELSE coalesce(p_scopes ->> lower(p_provider), 'provider:' || lower(p_provider)) END
+$$;
+
 -- An old row as the arguments of capture_v1. Ids keep their provider's scope, where the configuration has
 -- one (p_scopes, by provider in small letters); a row without an id is known by its own. Columns that
 -- ours do not have go into the payload, under _adopted, and come back in the view.
@@ -76,8 +83,7 @@ BEGIN
     provider := p_row ->> 'provider';
     id := nullif(p_row ->> 'provider_event_id', '');
     grade := CASE WHEN id IS NULL THEN 'composite' ELSE 'id' END;
-    scope := CASE WHEN id IS NULL OR provider IS NULL THEN 'source:adopted'
-                  ELSE coalesce(p_scopes ->> lower(provider), 'provider:' || lower(provider)) END;
+    scope := adopt_scope(CASE WHEN id IS NOT NULL THEN provider END, p_scopes);
     id := coalesce(id, 'adopted:' || delivery);
     provider_type := p_row ->> 'event_type';
     type := CASE WHEN provider_type IN ('sent', 'delivered', 'opened', 'clicked', 'replied', 'bounced',
@@ -699,8 +705,7 @@ BEGIN
         RETURN QUERY EXECUTE format($q$
             SELECT 'note', format('%%s: %%s events, their ids in scope %%s%%s',
                        coalesce(regexp_replace(e.provider::text, '[[:cntrl:]]', '?', 'g'), 'without a provider'), count(*),
-                       CASE WHEN e.provider IS NULL THEN 'source:adopted'
-                            ELSE coalesce($1 ->> lower(e.provider::text), 'provider:' || lower(e.provider::text)) END,
+                       regexp_replace(adopt_scope(e.provider::text, $1), '[[:cntrl:]]', '?', 'g'),
                        CASE WHEN count(*) > count(nullif(e.provider_event_id, ''))
                             THEN format('; %%s have none and get one', count(*) - count(nullif(e.provider_event_id, ''))) ELSE '' END)
               FROM %I.campaign_events e GROUP BY e.provider ORDER BY count(*) DESC LIMIT 50$q$, p_old) USING p_scopes;
@@ -730,7 +735,7 @@ BEGIN
 END $$;
 
 REVOKE ALL ON adopted_tables, adopted_changes FROM PUBLIC;
-REVOKE ALL ON FUNCTION adopt_known, adopt_columns, adopt_event, adopt_capture_v1, adopt_insert, adopt_delete,
+REVOKE ALL ON FUNCTION adopt_known, adopt_columns, adopt_scope, adopt_event, adopt_capture_v1, adopt_insert, adopt_delete,
     adopt_note_change, adopt_note_sql, adopt_again_v1, adopt_step_v1, adopted_insert_event, adopted_refuse_event,
     adopted_update_row, adopted_delete_row, adopt_event_column, adopt_view_sql, adopt_trigger_sql, adopt_rights_sql,
     adopt_switch_v1, adopt_cancel_v1, adopt_look_v1, adopt_look_rows_v1, adopt_drift_v1 FROM PUBLIC;

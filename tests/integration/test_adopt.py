@@ -136,10 +136,15 @@ def test_scopes_are_those_of_the_configured_sources(sales, sources, tmp_path):
         "sources": [{**source, "name": "mail", "dedup_scope": "source"},
                     {"name": "lem", "provider": "lemlist", "dedup_scope": "outreach", "secrets": ["not-a-real-one-0123456789"]}]}))
     path.chmod(0o600)
-    done = oncehook("migrate", "adopt", "-c", path, "--from", "sales", "--dry-run", check=False)
-    assert done.returncode == 0, done.stderr
+    done = oncehook("migrate", "adopt", "-c", path, "--from", "sales", timeout=180)
     assert "SendGrid: 3000 events, their ids in scope source:mail" in done.stdout
     assert "lemlist: 3000 events, their ids in scope name:outreach" in done.stdout
+    assert sales.sql("SELECT key_scope, count(*)::int FROM event_keys GROUP BY 1 ORDER BY 1") == [
+        ("name:outreach", 2880), ("source:adopted", 120), ("source:mail", 3000)]
+    with app(sales) as connection, connection.cursor() as cursor:  # and of what the application goes on writing
+        cursor.execute("INSERT INTO campaign_events (event_type, channel, provider, provider_event_id) VALUES"
+                       " ('opened', 'email', 'SendGrid', 'evt_live')")
+    assert sales.value("SELECT key_scope FROM event_keys WHERE provider_event_id = 'evt_live'") == "source:mail"
 
 
 # ---- while it runs ----------------------------------------------------------------------------

@@ -183,13 +183,13 @@ def test_every_recipe_has_a_source_and_check_agrees(dev):
     assert sign.base64.b64encode(public).decode() == dev.secret("sendgrid")
 
 
-@pytest.mark.parametrize("source", ["adyen", "airtable", "aws_sns", "braintree", "discord", "mailgun-mailgun_legacy_form",
-                                    "mandrill", "meta", "okta", "paypal", "twilio"])
-def test_send_makes_what_the_recipe_reads(dev, source):
+def test_send_makes_what_the_recipe_reads(dev):
     """Shapes of every kind: nested arrays, forms, JSON and XML in forms, certificates, answers of their own."""
-    done = gateway_module.oncehook("send", "-c", dev.env["ONCEHOOK_CONFIG"], "--source", source)
-    if source not in ("airtable", "discord"):
-        assert '"captured":1' in done.stdout or "200 [accepted]" in done.stdout, done.stdout
+    for source in ("adyen", "airtable", "aws_sns", "braintree", "discord", "mailgun-mailgun_legacy_form", "mandrill", "meta",
+                   "okta", "paypal", "twilio"):
+        done = gateway_module.oncehook("send", "-c", dev.env["ONCEHOOK_CONFIG"], "--source", source)
+        if source not in ("airtable", "discord"):
+            assert '"captured":1' in done.stdout or "200 [accepted]" in done.stdout, (source, done.stdout)
 
 
 def test_secrets_are_nobody_elses_business(dev):

@@ -296,6 +296,15 @@ def test_losses_are_told_everywhere(bed, config, database):
     assert "records are lost" in drained.stderr
 
 
+def test_a_stretch_that_was_lost_in_parts_is_told_as_one_range(bed, config):
+    bed.put("--events", 10)
+    with open(os.path.join(bed.directory, "losses"), "a", encoding="ascii") as file:
+        for first, last, reason in ((1, 1, "unreadable"), (2, 4, "unreadable"), (5, 5, "missing"), (7, 8, "missing")):
+            file.write(f"{first} {last} {reason} spool-00000000000000000001.db 2026-11-24T12:00:0{first}Z\n")
+    now = status(config)
+    assert [(one["first"], one["last"]) for one in now["losses"]] == [(1, 4), (5, 5), (7, 8)] and now["lost"] == 7
+
+
 def test_drain_shows_its_progress_on_a_terminal(bed, config):
     bed.put("--events", 2000)
     primary, secondary = pty.openpty()
