@@ -76,10 +76,10 @@ static enum admission_verdict submit(void *context, struct delivery *delivery)
     return lanes_submit(app->lanes, delivery);
 }
 
-static enum admission_verdict look(void *context, const struct config_source *source)
+static enum admission_verdict look(void *context, const struct config_source *source, size_t events)
 {
     struct app *app = context;
-    return lanes_look(app->lanes, source, clock_mono_us());
+    return lanes_look(app->lanes, source, events, clock_mono_us());
 }
 
 static bool keep(void *context, const struct config_source *source, struct oh_slice secret,

@@ -142,7 +142,10 @@ static void on_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t *mes
 {
     while (!h2o_linklist_is_empty(messages))
         h2o_linklist_unlink(messages->next);
-    http_take_returned(LIST_ENTRY(receiver, struct http_thread, receiver));
+    struct http_thread *thread = LIST_ENTRY(receiver, struct http_thread, receiver);
+    /* First: what is put there from now on brings the message again. */
+    atomic_store(&thread->is_told, false);
+    http_take_returned(thread);
 }
 
 static void close_listeners(struct http_thread *thread)
@@ -209,12 +212,14 @@ static _Noreturn void *run_thread(void *argument)
 
     bool is_open = open_loop(thread);
     atomic_store(&thread->start, is_open ? HTTP_STARTED : HTTP_START_FAILED);
-    bool has_closed = false;
+    bool has_closed = false, has_refusals = false;
     while (is_open) {
         bool waits = atomic_load_explicit(&thread->unanswered, memory_order_relaxed) > 0;
         /* -1 means interrupted or worse; the next turn tells. */
         int32_t wait_ms = waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS;
-        (void)h2o_evloop_run(thread->context.loop, has_closed ? 0 : wait_ms);
+        (void)h2o_evloop_run(thread->context.loop, has_closed || has_refusals ? 0 : wait_ms);
+        http_take_returned(thread); /* the message may be far behind in what the loop has to read */
+        has_refusals = refusal_answer_waiting(thread);
         has_closed = memory_look(thread);
         thread->keys = vault_get(http->vault, thread->keys); /* what was replaced can be freed */
         http_answer_expired(thread);
@@ -317,7 +322,7 @@ static bool init_thread(struct http *http, uint32_t number, struct metrics_shard
     thread->memory_max = http->config->limits.memory_bytes / http->thread_count;
     list_init(&thread->connections);
     list_init(&thread->lessons);
-    pthread_mutex_init(&thread->returned_mutex, NULL);
+    list_init(&thread->refusals);
     return init_deadlines(thread, http->config);
 }
 

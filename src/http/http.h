@@ -19,7 +19,8 @@ struct http_hooks {
     enum admission_verdict (*submit)(void *context, struct delivery *delivery);
     /* What submit() would say of any delivery of this source now, so that overload is refused
      * before it costs anything. Any http thread; may not block. */
-    enum admission_verdict (*look)(void *context, const struct config_source *source);
+    enum admission_verdict (*look)(void *context, const struct config_source *source,
+                                   size_t events);
     /* Has a secret kept that a handshake brought; see learner_keep(). */
     bool (*keep)(void *context, const struct config_source *source, struct oh_slice secret,
                  _Atomic int *lesson);

@@ -19,6 +19,7 @@ enum {
     HEAD_COPIES = 2,              /* of a head in the request's pool: names as they came, values */
     FILL_BYTES_PER_US = 4096,     /* no thread reads faster */
     MMAP_THRESHOLD = 1024 * 1024, /* larger blocks go back to the kernel when they are freed */
+    TRIM_THRESHOLD = 8 * 1024 * 1024,
     CLASSES = 64,
 };
 
@@ -117,6 +118,9 @@ void memory_init(void)
     /* Without this glibc raises the threshold with each large block that is freed, and keeps what
      * an attack has taken. */
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+    /* A fixed threshold also ends the growth of this one: at 128 KiB a busy heap would be trimmed
+     * and faulted in again all the time. */
+    mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 }
 
 bool memory_look(struct http_thread *thread)

@@ -135,10 +135,7 @@ static void refuse(struct http_thread *thread, h2o_req_t *req, const struct conf
 static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
                              const struct config_source *source, enum admission_verdict verdict)
 {
-    static const struct {
-        int status, retry_s;
-        const char *detail;
-    } answers[] = {
+    static const struct http_refusal_words answers[] = {
         [ADMISSION_FULL] = {503, RETRY_OVERLOAD_S, "too much is waiting; send it again"},
         [ADMISSION_SHARE] = {503, RETRY_OVERLOAD_S,
                              "too much of this source is waiting; send it again"},
@@ -149,9 +146,8 @@ static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
     count_answer(thread, source, answers[verdict].status);
     LOG_RATE_LIMITED(LOG_WARNING, "http", "delivery not admitted", log_text("source", source->name),
                      log_text("reason", answers[verdict].detail));
-    if (answers[verdict].retry_s)
-        answer_problem_retry(req, answers[verdict].status, answers[verdict].detail,
-                             answers[verdict].retry_s);
+    if (answers[verdict].retry_after_s)
+        refusal_answer(thread, req, &answers[verdict]);
     else
         answer_problem(req, answers[verdict].status, answers[verdict].detail);
 }
@@ -254,22 +250,20 @@ void http_on_decided(void *context, struct delivery *decided)
         struct delivery *delivery = decided;
         decided = delivery->next_decided;
         struct http_thread *thread = &http->threads[delivery->http_thread];
-        pthread_mutex_lock(&thread->returned_mutex);
-        bool wake = !thread->returned;
-        delivery->next_decided = thread->returned;
-        thread->returned = delivery;
-        pthread_mutex_unlock(&thread->returned_mutex);
-        if (wake)
+        struct delivery *head = atomic_load_explicit(&thread->returned, memory_order_relaxed);
+        do
+            delivery->next_decided = head;
+        while (!atomic_compare_exchange_weak(&thread->returned, &head, delivery));
+        if (!atomic_exchange(&thread->is_told, true))
             h2o_multithread_send_message(&thread->receiver, &thread->message);
     }
 }
 
 void http_take_returned(struct http_thread *thread)
 {
-    pthread_mutex_lock(&thread->returned_mutex);
-    struct delivery *delivery = thread->returned;
-    thread->returned = NULL;
-    pthread_mutex_unlock(&thread->returned_mutex);
+    if (!atomic_load_explicit(&thread->returned, memory_order_relaxed))
+        return;
+    struct delivery *delivery = atomic_exchange(&thread->returned, NULL);
     int64_t now_us = clock_mono_us();
     while (delivery) {
         struct delivery *next = delivery->next_decided;
@@ -308,6 +302,25 @@ void http_answer_expired(struct http_thread *thread)
     }
 }
 
+/* ---- how many events a body holds, before it is read ------------------------------------------
+ */
+
+static void note_event_bytes(struct http_thread *thread, const struct config_source *source,
+                             size_t bytes)
+{
+    _Atomic size_t *known = &thread->http->buckets[source->number].event_bytes;
+    size_t before = atomic_load_explicit(known, memory_order_relaxed);
+    atomic_store_explicit(known, before ? (3 * before + bytes) / 4 : bytes, memory_order_relaxed);
+}
+
+static size_t guess_events(const struct http_thread *thread, const struct config_source *source,
+                           size_t body_bytes)
+{
+    size_t bytes = atomic_load_explicit(&thread->http->buckets[source->number].event_bytes,
+                                        memory_order_relaxed);
+    return bytes ? body_bytes / bytes : 1;
+}
+
 /* ---- POST /in/{source} ----------------------------------------------------------------------- */
 
 /* A verified request becomes a delivery with its events, or with one body for the quarantine. */
@@ -330,6 +343,7 @@ static void take_delivery(struct http_thread *thread, h2o_req_t *req,
         return;
     }
     if (status == OH_OK) {
+        note_event_bytes(thread, source, request->body.len / extraction.count);
         status = delivery_take_events(delivery, &extraction);
     } else if (status == OH_UNREADABLE) {
         /* Verified, so it is the provider's: a 4xx would make it switch the endpoint off. */
@@ -469,7 +483,8 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     if (!is_allowed(thread, req, source))
         return;
     /* Before the signature: under overload most of the work would be for what is refused anyway. */
-    if (thread->http->hooks.look(thread->http->hooks.context, source) == ADMISSION_OLD) {
+    if (thread->http->hooks.look(thread->http->hooks.context, source,
+                                 guess_events(thread, source, req->entity.len)) == ADMISSION_OLD) {
         refuse_admission(thread, req, source, ADMISSION_OLD);
         return;
     }

@@ -58,14 +58,16 @@ struct http_thread {
     bool trim;                        /* once less is held, give back what malloc keeps */
     struct list lessons;              /* handshakes that brought a secret (http/lesson.c) */
     uint32_t lesson_count;
+    struct list refusals;            /* for overload, that wait for their turn (http/refusal.c) */
+    int refusals_left;               /* how many more this turn of the loop answers at once */
     struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
     size_t deadline_count;
 
     /* Deliveries that come back from the lanes. */
     h2o_multithread_receiver_t receiver;
-    h2o_multithread_message_t message; /* in flight while `returned` is not empty */
-    pthread_mutex_t returned_mutex;
-    struct delivery *returned; /* chained by next_decided */
+    h2o_multithread_message_t message;
+    _Atomic bool is_told;                /* the message is on its way */
+    _Atomic(struct delivery *) returned; /* chained by next_decided, the last one first */
 
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
@@ -74,11 +76,12 @@ struct http_thread {
     _Atomic bool is_parked;            /* done, and waiting for the end of the process */
 };
 
-/* A source's token bucket; any http thread. */
+/* What the http threads know of a source: its token bucket, and what it sends. */
 struct http_bucket {
     pthread_mutex_t mutex;
     double tokens;
     int64_t filled_mono_us;
+    _Atomic size_t event_bytes; /* of a body, for each of its events; smoothed, 0 = not known yet */
 };
 
 struct peers;
@@ -121,6 +124,17 @@ void lesson_answer_all(struct http_thread *thread);
 void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
                            const struct config_source *source,
                            const struct oh_handshake_answer *answer);
+
+/* A refusal for overload (http/refusal.c): answered now, or after those that wait already. `words`
+ * must outlive the request. refusal_answer_waiting(): after each turn of the loop; true while some
+ * are left. */
+struct http_refusal_words {
+    int status, retry_after_s;
+    const char *detail;
+};
+void refusal_answer(struct http_thread *thread, h2o_req_t *req,
+                    const struct http_refusal_words *words);
+bool refusal_answer_waiting(struct http_thread *thread);
 
 /* limits.memory (http/memory.c). memory_init(): once, before the first thread. memory_look(): after
  * each turn of the loop; true if it closed connections, whose memory the next turn frees. */

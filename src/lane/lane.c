@@ -28,6 +28,9 @@ enum {
        is time. Above a reconnect over TLS to another region, far below any deadline. */
     GRACE_MS = 300,
     INTAKE_PAUSE_MS = 1000, /* after "out of disk" and the like */
+    /* A delivery of so many events for each lane has some for every one of them, nearly always. */
+    EVENTS_OF_ALL_LANES = 4,
+    SHARED_MS = 500, /* so long after several sources waited, batches stay short for the next */
 };
 
 struct lane {
@@ -50,6 +53,7 @@ struct lane {
     _Atomic size_t in_flight;           /* its events */
     _Atomic int64_t event_ns;           /* pace.event_ns, for the other threads */
     struct pace pace;                   /* the lane's thread's own */
+    int64_t shared_until_mono_us;       /* several sources waited a moment ago; its own, too */
 };
 
 struct lanes {
@@ -191,12 +195,13 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
 }
 
 enum admission_verdict lanes_look(const struct lanes *lanes, const struct config_source *source,
-                                  int64_t now_mono_us)
+                                  size_t events, int64_t now_mono_us)
 {
+    bool needs_all = events >= EVENTS_OF_ALL_LANES * (size_t)lanes->count;
     enum admission_verdict verdict = ADMISSION_OK;
     for (uint32_t i = 0; i < lanes->count; i++) {
         verdict = check_lane(lanes, &lanes->lanes[i], source->number, now_mono_us);
-        if (verdict == ADMISSION_OK)
+        if ((verdict == ADMISSION_OK) != needs_all)
             break;
     }
     return verdict;
@@ -266,10 +271,15 @@ static void gather(struct lane *lane)
 {
     struct batch *batch = &lane->batch;
     int64_t until_us = clock_mono_us() + IDLE_CHECK_MS * 1000;
-    size_t bytes = 0, most = pace_batch_events(&lane->pace, batch->config->batch.events);
+    size_t bytes = 0;
     pthread_mutex_lock(&lane->mutex);
     while (has_nothing(lane) && !atomic_load(&lane->lanes->stopping) && clock_mono_us() < until_us)
         wait_changed(lane, until_us);
+    int64_t now_us = clock_mono_us();
+    if (lane->turns.waiting > 1)
+        lane->shared_until_mono_us = now_us + SHARED_MS * 1000;
+    size_t most = pace_batch_events(&lane->pace, now_us < lane->shared_until_mono_us,
+                                    batch->config->batch.events);
     if (lane->drained_count > 0 && most > 1)
         most -= most / 16 + 1;
     take_turns(lane, most, &bytes);

@@ -35,10 +35,11 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
 enum { LANES_DRAIN_BATCH = 128, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
-/* What lanes_submit() would say of any delivery of this source now: ADMISSION_OK unless no lane
- * takes one. Cheap. Thread: any. */
+/* What lanes_submit() would say now of a delivery of this source with about so many events:
+ * ADMISSION_OK unless no lane takes one, or one does not that a delivery of this size has events
+ * for. Cheap. Thread: any. */
 enum admission_verdict lanes_look(const struct lanes *lanes, const struct config_source *source,
-                                  int64_t now_mono_us);
+                                  size_t events, int64_t now_mono_us);
 
 /* What health and metrics show. */
 struct lanes_state {

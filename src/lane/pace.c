@@ -3,8 +3,9 @@
 #include "lane/pace.h"
 
 enum {
-    SMOOTH = 4, /* what was known counts three times as much as what is seen */
-    FORGET = 8, /* a small batch takes off an eighth of what a stall has taught */
+    SMOOTH = 4,    /* what was known counts three times as much as what is seen */
+    FORGET = 8,    /* a batch takes off an eighth of what earlier ones have taught */
+    DIFFERENT = 8, /* sizes differ enough when they spread by an eighth of their mean */
 };
 
 static int64_t smooth(int64_t known, int64_t seen)
@@ -12,11 +13,33 @@ static int64_t smooth(int64_t known, int64_t seen)
     return known ? ((SMOOTH - 1) * known + seen) / SMOOTH : seen;
 }
 
+/* Where the sizes differ enough, the line through them; else what was known. */
+static void learn_fixed(struct pace *pace, size_t count, int64_t took_us)
+{
+    const double fade = 1 - 1.0 / FORGET;
+    double events = (double)count, us = (double)took_us;
+    pace->batches = pace->batches * fade + 1;
+    pace->events = pace->events * fade + events;
+    pace->events_squared = pace->events_squared * fade + events * events;
+    pace->us = pace->us * fade + us;
+    pace->events_us = pace->events_us * fade + events * us;
+
+    double mean_events = pace->events / pace->batches, mean_us = pace->us / pace->batches;
+    double variance = pace->events_squared / pace->batches - mean_events * mean_events;
+    if (variance * DIFFERENT * DIFFERENT > mean_events * mean_events) {
+        double slope_us = (pace->events_us / pace->batches - mean_events * mean_us) / variance;
+        double fixed_us = mean_us - slope_us * mean_events;
+        pace->fixed_us = fixed_us < 0 ? 0 : (int64_t)(fixed_us < mean_us ? fixed_us : mean_us);
+    } else if (pace->fixed_us == 0 && count <= PACE_LARGE_BATCH) {
+        pace->fixed_us = took_us;
+    }
+}
+
 void pace_note(struct pace *pace, size_t count, int64_t took_us)
 {
     int64_t event_ns = took_us * 1000 / (int64_t)(count ? count : 1);
-    if (count <= PACE_LARGE_BATCH)
-        pace->fixed_us = smooth(pace->fixed_us, took_us);
+    pace->number++;
+    learn_fixed(pace, count, took_us);
     if (count >= PACE_LARGE_BATCH)
         pace->event_ns = smooth(pace->event_ns, event_ns);
     else if (event_ns < pace->event_ns) /* it can only show that an event takes less */
@@ -25,13 +48,17 @@ void pace_note(struct pace *pace, size_t count, int64_t took_us)
         pace->event_ns -= pace->event_ns / FORGET;
 }
 
-size_t pace_batch_events(const struct pace *pace, size_t most)
+size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
 {
     if (pace->event_ns == 0)
         return most;
-    int64_t us = PACE_FIXED_PARTS * pace->fixed_us;
-    int64_t events = (us > PACE_BATCH_US ? us : PACE_BATCH_US) * 1000 / pace->event_ns;
+    int64_t us = is_shared ? PACE_SHARED_US : PACE_BATCH_US;
+    if (us < PACE_FIXED_PARTS * pace->fixed_us)
+        us = PACE_FIXED_PARTS * pace->fixed_us;
+    int64_t events = us * 1000 / pace->event_ns;
     if (events < PACE_LARGE_BATCH)
         events = PACE_LARGE_BATCH;
+    if (pace->number % PACE_PROBE == 0)
+        events *= 2;
     return events < (int64_t)most ? (size_t)events : most;
 }

@@ -3,32 +3,42 @@
  * what a newcomer would wait. Pure: it is told sizes and times, and has no clock of its own.
  *
  * A batch takes a fixed part (round trip, commit, a standby's answer) and a part for each event.
- * Small batches show the first, large ones the second. */
+ * Batches of different sizes tell them apart. */
 #ifndef LANE_PACE_H
 #define LANE_PACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
-    PACE_LARGE_BATCH = 64, /* events; from here on a batch shows what an event takes */
+    PACE_LARGE_BATCH = 32, /* events; from here on a batch shows what an event takes */
     /* What comes while a batch runs waits for it. Long enough that the fixed part of a local
        server's batch is a few hundredths of it. */
     PACE_BATCH_US = 20000,
+    /* While several sources wait: each waits for the rest of one batch and for its own, so short
+       ones keep a flood of one from delaying the others. */
+    PACE_SHARED_US = 4000,
+    PACE_PROBE = 16,      /* every so many batches one of twice the size, to tell the parts apart */
     PACE_FIXED_PARTS = 3, /* a batch that is cut takes at least so many times its fixed part */
 };
 
 /* Zero = nothing is known yet. */
 struct pace {
-    int64_t fixed_us; /* what a small batch takes, smoothed */
-    int64_t
-        event_ns; /* what an event of a large batch takes, its share of the fixed part included */
+    int64_t fixed_us; /* what a batch takes beside its events */
+    /* What an event of a large batch takes, its share of the fixed part included; smoothed. */
+    int64_t event_ns;
+    /* Sums over the batches that ran, older ones fading: how many, events, events squared, time,
+       events by time. A line through them has the fixed part where there are no events. */
+    double batches, events, events_squared, us, events_us;
+    uint32_t number; /* of the batch */
 };
 
 /* A batch of `count` events took so long. */
 void pace_note(struct pace *pace, size_t count, int64_t took_us);
 
-/* How many events the next batch may hold, PACE_LARGE_BATCH to `most`. */
-size_t pace_batch_events(const struct pace *pace, size_t most);
+/* How many events the next batch may hold, PACE_LARGE_BATCH to `most`. is_shared: several sources
+ * wait, or did a moment ago. */
+size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most);
 
 #endif

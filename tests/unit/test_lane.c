@@ -21,11 +21,11 @@ struct server {
 };
 
 /* Runs batches while more waits than one can hold; returns the size it comes to. */
-static size_t run_full(struct pace *pace, struct server server, int batches)
+static size_t run_full(struct pace *pace, struct server server, bool is_shared, int batches)
 {
     size_t count = 0;
     for (int i = 0; i < batches; i++) {
-        count = pace_batch_events(pace, MOST);
+        count = pace_batch_events(pace, is_shared, MOST);
         pace_note(pace, count, server.fixed_us + (int64_t)count * server.event_us);
     }
     return count;
@@ -35,17 +35,17 @@ static void pace_batches_are_whole_until_something_is_known(void **state)
 {
     (void)state;
     struct pace pace = {0};
-    assert_int_equal(pace_batch_events(&pace, MOST), MOST);
-    assert_int_equal(pace_batch_events(&pace, 5), 5);
+    assert_int_equal(pace_batch_events(&pace, false, MOST), MOST);
+    assert_int_equal(pace_batch_events(&pace, false, 5), 5);
     pace_note(&pace, 3, 900); /* a small batch says nothing about what an event takes */
-    assert_int_equal(pace_batch_events(&pace, MOST), MOST);
+    assert_int_equal(pace_batch_events(&pace, false, MOST), MOST);
 }
 
 static void pace_batches_of_a_fast_commit_are_short(void **state)
 {
     (void)state;
     struct pace pace = {0};
-    size_t count = run_full(&pace, (struct server){1000, 100}, 50);
+    size_t count = run_full(&pace, (struct server){1000, 100}, false, 50);
     assert_in_range(1000 + count * 100, PACE_BATCH_US / 2, PACE_BATCH_US * 3 / 2);
 }
 
@@ -58,7 +58,8 @@ static void pace_batches_of_a_slow_commit_stay_large(void **state)
     struct pace calm_before = {0}, never_calm = {0};
     for (int i = 0; i < 20; i++)
         pace_note(&calm_before, 2, slow.fixed_us + 2 * slow.event_us);
-    size_t counts[] = {run_full(&calm_before, slow, 200), run_full(&never_calm, slow, 200)};
+    size_t counts[] = {run_full(&calm_before, slow, false, 200),
+                       run_full(&never_calm, slow, false, 200)};
     for (int i = 0; i < 2; i++) {
         int64_t events_us = (int64_t)counts[i] * slow.event_us;
         assert_true(events_us * 3 >
@@ -66,14 +67,49 @@ static void pace_batches_of_a_slow_commit_stay_large(void **state)
     }
 }
 
+/* While several sources wait, each waits for the rest of a batch and for its own. */
+static void pace_batches_are_shorter_while_several_sources_wait(void **state)
+{
+    (void)state;
+    const struct server servers[] = {{1000, 50}, {1000, 400}, {0, 100}};
+    for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++) {
+        struct pace pace = {0};
+        for (int calm = 1; calm < 20; calm++)
+            pace_note(&pace, (size_t)calm, servers[i].fixed_us + calm * servers[i].event_us);
+        size_t alone = run_full(&pace, servers[i], false, 50);
+        size_t shared = run_full(&pace, servers[i], true, 200);
+        assert_true(shared < alone);
+        int64_t least_us = servers[i].fixed_us + PACE_LARGE_BATCH * servers[i].event_us;
+        int64_t most_us = least_us > PACE_SHARED_US ? least_us : PACE_SHARED_US;
+        assert_in_range(servers[i].fixed_us + (int64_t)shared * servers[i].event_us, 1, most_us);
+    }
+    /* Where the commit itself is slow they stay large all the same. */
+    struct pace distant = {0};
+    const struct server slow = {50000, 100};
+    size_t shared = run_full(&distant, slow, true, 200);
+    assert_true((int64_t)shared * slow.event_us * 3 > slow.fixed_us * 2);
+}
+
+/* An event that takes long is no slow commit: large batches gain nothing there. */
+static void pace_tells_slow_events_from_a_slow_commit(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    (void)run_full(&pace, (struct server){500, 1000}, true, 200);
+    assert_in_range(pace.fixed_us, 0, 5000);
+    struct pace distant = {0};
+    (void)run_full(&distant, (struct server){80000, 10}, true, 200);
+    assert_in_range(distant.fixed_us, 70000, 90000);
+}
+
 static void pace_of_a_stall_is_forgotten(void **state)
 {
     (void)state;
     struct pace pace = {0};
-    (void)run_full(&pace, (struct server){1000, 100}, 20);
+    (void)run_full(&pace, (struct server){1000, 100}, false, 20);
     pace_note(&pace, 300, 5000000); /* five seconds */
     assert_true(pace.event_ns > 1000000);
-    (void)run_full(&pace, (struct server){1000, 100}, 60);
+    (void)run_full(&pace, (struct server){1000, 100}, false, 60);
     assert_in_range(pace.event_ns, 100000, 130000);
     pace_note(&pace, 300, 5000000);
     for (int i = 0; i < 60; i++) /* in calm, too */
@@ -186,6 +222,8 @@ int main(void)
         cmocka_unit_test(pace_batches_are_whole_until_something_is_known),
         cmocka_unit_test(pace_batches_of_a_fast_commit_are_short),
         cmocka_unit_test(pace_batches_of_a_slow_commit_stay_large),
+        cmocka_unit_test(pace_batches_are_shorter_while_several_sources_wait),
+        cmocka_unit_test(pace_tells_slow_events_from_a_slow_commit),
         cmocka_unit_test(pace_of_a_stall_is_forgotten),
         cmocka_unit_test_setup_teardown(turns_go_round, set_up, tear_down),
         cmocka_unit_test_setup_teardown(turns_say_what_comes_before, set_up, tear_down),
