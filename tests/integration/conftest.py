@@ -14,7 +14,7 @@ import pytest
 
 from support import gateway as gateway_module
 from support import sign
-from support.postgres import DURABLE, FAST, Cluster
+from support.postgres import DURABLE, Cluster
 
 
 def pytest_configure(config):
@@ -35,9 +35,8 @@ def rng(request):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """This worker's PostgreSQL, fast rather than durable: tests that crash or stop a server take
-    `private_cluster`."""
-    server = Cluster(FAST)
+    """This worker's PostgreSQL: tests that crash or stop a server take `private_cluster`."""
+    server = Cluster(DURABLE)
     try:
         server.start()
         server.make_roles()
@@ -48,7 +47,7 @@ def cluster():
 
 @pytest.fixture
 def private_cluster():
-    """A durable PostgreSQL of this test alone, which it may stop(), crash() and start()."""
+    """A PostgreSQL of this test alone, which it may stop(), crash() and start()."""
     server = Cluster(DURABLE)
     try:
         server.start()

@@ -6,10 +6,8 @@ import pty
 import re
 import select
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 
 import psycopg2
@@ -17,6 +15,7 @@ import pytest
 
 from support import process
 from support.gateway import BINARY, REPOSITORY, environment
+from support.memory import make_directory, remove_directory
 
 RELEASE = os.environ.get("ONCEHOOK_RELEASE", os.path.join(REPOSITORY, "build/release/oncehook"))
 TIMEOUT = 240  # with sanitizers, beside other tests
@@ -28,10 +27,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 @pytest.fixture
 def directory():
     # Neither pytest's own tree nor mode 0700: `dev` would put the cluster below /var/lib.
-    made = tempfile.mkdtemp(prefix="oh-demo-", dir="/tmp")
-    os.chmod(made, 0o755)
+    made = make_directory("oh-demo-")
     yield os.path.join(made, "d")
-    shutil.rmtree(made, ignore_errors=True)
+    remove_directory(made)
 
 
 def command(directory, *more, binary=BINARY):

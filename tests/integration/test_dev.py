@@ -1,5 +1,6 @@
 """`oncehook dev`: one directory, a private PostgreSQL, the gateway, and what happens when either dies."""
 
+import contextlib
 import glob
 import os
 import re
@@ -8,7 +9,6 @@ import signal
 import ssl
 import stat
 import subprocess
-import tempfile
 import urllib.request
 
 import psycopg2
@@ -16,6 +16,7 @@ import pytest
 
 from support import gateway as gateway_module
 from support import process, sign, wire
+from support.memory import make_directory, remove_directory
 
 PORTS = ["--port", "0", "--http-port", "0", "--admin-port", "0"]
 VARIABLES = {"DATABASE_URL", "ONCEHOOK_URL", "ONCEHOOK_HTTP_URL", "ONCEHOOK_ADMIN_URL", "ONCEHOOK_ADMIN_TOKEN",
@@ -118,101 +119,129 @@ def alive(pid):
         return False
 
 
-@pytest.fixture
-def make_dev():
-    """make_dev(under=None) -> a Dev on a directory that does not exist yet."""
+@contextlib.contextmanager
+def maker():
+    """make(under=None) -> a Dev on a directory that does not exist yet."""
     made, roots = [], []
 
     def make(under=None):
-        root = tempfile.mkdtemp(prefix="oh-dev-", dir="/tmp")
-        os.chmod(root, 0o755)
-        roots.append(root)
-        made.append(Dev(os.path.join(root, under or "d")))
+        roots.append(make_directory("oh-dev-"))
+        made.append(Dev(os.path.join(roots[-1], under or "d")))
         return made[-1]
 
-    yield make
-    for dev in made:
-        dev.end()
-    for root in roots:
-        shutil.rmtree(root, ignore_errors=True)
+    try:
+        yield make
+    finally:
+        for dev in made:
+            dev.end()
+        for root in roots:
+            remove_directory(root)
 
 
 @pytest.fixture
-def dev(make_dev):
-    return make_dev().start()
+def make_dev():
+    with maker() as make:
+        yield make
 
 
-def test_serves_and_tells_a_shell_where_everything_is(dev):
-    env = dev.env
+@pytest.fixture(scope="module")
+def made():
+    """What a first start makes: keys for every provider, a cluster. Stopped; to be copied."""
+    with maker() as make:
+        dev = make().start()
+        assert dev.stop() == 0, dev.errors()
+        yield dev.directory
+
+
+def copy(made, dev):
+    process.run(["cp", "-a", made, dev.directory])
+    return dev
+
+
+@pytest.fixture
+def dev(made, make_dev):
+    """On the second start of a directory."""
+    return copy(made, make_dev()).start()
+
+
+@pytest.fixture(scope="module")
+def shared_dev(made):
+    """For tests that stop nothing and change nothing of it but by events of their own."""
+    with maker() as make:
+        yield copy(made, make()).start()
+
+
+def test_serves_and_tells_a_shell_where_everything_is(shared_dev):
+    env = shared_dev.env
     assert set(env) == VARIABLES and all(env.values())
     with open(f"/proc/{env['ONCEHOOK_PID']}/cmdline", "rb") as file:
         assert file.read().split(b"\0")[1] == b"serve"
     context = ssl.create_default_context(cafile=env["ONCEHOOK_CA"])
     for host in ("localhost", "127.0.0.1"):
-        url = f"https://{host}:{dev.port()}/livez"
+        url = f"https://{host}:{shared_dev.port()}/livez"
         with urllib.request.urlopen(url, context=context, timeout=10) as answer:
             assert answer.status == 200
-    assert wire.request(dev.port("ONCEHOOK_HTTP_URL"), "GET", "/readyz").status == 200
-    assert wire.request(dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/metrics").status == 200
+    assert wire.request(shared_dev.port("ONCEHOOK_HTTP_URL"), "GET", "/readyz").status == 200
+    assert wire.request(shared_dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/metrics").status == 200
     headers = {"Authorization": "Bearer wrong"}
-    assert wire.request(dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/v1/x", headers).status == 401
+    assert wire.request(shared_dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/v1/x", headers).status == 401
     headers = {"Authorization": f"Bearer {env['ONCEHOOK_ADMIN_TOKEN']}"}
-    assert wire.request(dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/v1/x", headers).status != 401
-    assert dev.sql("SELECT current_user::text") == [("oncehook_owner",)]
-    assert dev.sql("SELECT current_user::text", "ONCEHOOK_DATABASE_URL") == [("oncehook_gateway",)]
+    assert wire.request(shared_dev.port("ONCEHOOK_ADMIN_URL"), "GET", "/v1/x", headers).status != 401
+    assert shared_dev.sql("SELECT current_user::text") == [("oncehook_owner",)]
+    assert shared_dev.sql("SELECT current_user::text", "ONCEHOOK_DATABASE_URL") == [("oncehook_gateway",)]
     assert os.path.exists(os.path.join(env["ONCEHOOK_PGDATA"], "PG_VERSION"))
 
 
-def test_a_signed_event_is_captured_once(dev):
+def test_a_signed_event_is_captured_once(shared_dev):
     for outcome in ("captured", "duplicates"):
-        answer = dev.deliver("once")
+        answer = shared_dev.deliver("once")
         assert answer.status == 200 and answer.json[outcome] == 1, answer
-    assert dev.count("once") == 1
+    assert shared_dev.count("once") == 1
 
 
-def test_every_recipe_has_a_source_and_check_agrees(dev):
+def test_every_recipe_has_a_source_and_check_agrees(shared_dev):
     listed = gateway_module.oncehook("providers", "--json").stdout
     names = set(re.findall(r'"(?:name|provider)": *"([^"]+)"', listed))
-    with open(dev.env["ONCEHOOK_CONFIG"], encoding="utf-8") as file:
+    with open(shared_dev.env["ONCEHOOK_CONFIG"], encoding="utf-8") as file:
         sources = set(re.findall(r"- name: (\S+)", file.read()))
     assert "hmac" in sources and {"github", "stripe", "sendgrid"} <= sources
     assert {re.sub("[^A-Za-z0-9._]", "-", name) for name in names} <= sources
-    gateway_module.oncehook("check", "-c", dev.env["ONCEHOOK_CONFIG"])
-    pem = f"{dev.directory}/keys/sendgrid.pem"
+    gateway_module.oncehook("check", "-c", shared_dev.env["ONCEHOOK_CONFIG"])
+    pem = f"{shared_dev.directory}/keys/sendgrid.pem"
     public = sign.openssl("pkey", "-in", pem, "-pubout", "-outform", "DER")
-    assert sign.base64.b64encode(public).decode() == dev.secret("sendgrid")
+    assert sign.base64.b64encode(public).decode() == shared_dev.secret("sendgrid")
 
 
-def test_send_makes_what_the_recipe_reads(dev):
+def test_send_makes_what_the_recipe_reads(shared_dev):
     """Shapes of every kind: nested arrays, forms, JSON and XML in forms, certificates, answers of their own."""
     for source in ("adyen", "airtable", "aws_sns", "braintree", "discord", "mailgun-mailgun_legacy_form", "mandrill", "meta",
                    "okta", "paypal", "twilio"):
-        done = gateway_module.oncehook("send", "-c", dev.env["ONCEHOOK_CONFIG"], "--source", source)
+        done = gateway_module.oncehook("send", "-c", shared_dev.env["ONCEHOOK_CONFIG"], "--source", source)
         if source not in ("airtable", "discord"):
             assert '"captured":1' in done.stdout or "200 [accepted]" in done.stdout, (source, done.stdout)
 
 
-def test_secrets_are_nobody_elses_business(dev):
+def test_secrets_are_nobody_elses_business(shared_dev):
     for name in ("env", "oncehook.yaml", "secrets", "key.pem", "keys/sendgrid.pem", "gateway.log"):
-        assert stat.S_IMODE(os.stat(f"{dev.directory}/{name}").st_mode) == 0o600, name
+        assert stat.S_IMODE(os.stat(f"{shared_dev.directory}/{name}").st_mode) == 0o600, name
     for name in ("keys", "spool", "postgres/.", "postgres/run", "postgres/data"):
-        assert stat.S_IMODE(os.stat(f"{dev.directory}/{name}").st_mode) == 0o700, name
-    told = dev.errors()
-    with open(f"{dev.directory}/postgres/log", encoding="utf-8") as log:
+        assert stat.S_IMODE(os.stat(f"{shared_dev.directory}/{name}").st_mode) == 0o700, name
+    told = shared_dev.errors()
+    with open(f"{shared_dev.directory}/postgres/log", encoding="utf-8") as log:
         told += log.read()
-    with open(f"{dev.directory}/gateway.log", encoding="utf-8") as log:
+    with open(f"{shared_dev.directory}/gateway.log", encoding="utf-8") as log:
         told += log.read()
-    with open(f"{dev.directory}/secrets", encoding="ascii") as file:
+    with open(f"{shared_dev.directory}/secrets", encoding="ascii") as file:
         secrets = [line.split("=")[1].strip() for line in file]
     assert len(secrets) == 3
-    assert not [secret for secret in [*secrets, dev.secret("hmac")] if secret in told]
+    assert not [secret for secret in [*secrets, shared_dev.secret("hmac")] if secret in told]
 
 
-def test_postgres_never_runs_as_root_and_is_durable(dev):
-    assert os.stat(f"/proc/{dev.postmaster()}").st_uid != 0
+def test_postgres_never_runs_as_root_and_is_durable(shared_dev):
+    assert os.stat(f"/proc/{shared_dev.postmaster()}").st_uid != 0
     for name in ("fsync", "synchronous_commit", "full_page_writes"):
-        assert dev.sql(f"SHOW {name}") == [("on",)]
-    wrong = re.sub(r":[0-9a-f]+@", ":wrong@", dev.env["DATABASE_URL"])
+        assert shared_dev.sql(f"SHOW {name}") == [("on",)]
+    wrong = re.sub(r":[0-9a-f]+@", ":wrong@", shared_dev.env["DATABASE_URL"])
     with pytest.raises(psycopg2.OperationalError, match="password"):
         psycopg2.connect(wrong)
 
@@ -284,19 +313,19 @@ def test_a_postgres_shut_down_on_purpose_stays_down_until_it_is_started(dev):
     assert dev.stop() == 0 and not alive(server)
 
 
-def test_one_dev_a_directory(dev):
-    done = subprocess.run([gateway_module.BINARY, "dev", "--dir", dev.directory, *PORTS], timeout=60,
+def test_one_dev_a_directory(shared_dev):
+    done = subprocess.run([gateway_module.BINARY, "dev", "--dir", shared_dev.directory, *PORTS], timeout=60,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2 and "another `oncehook dev`" in done.stderr
-    assert dev.deliver("untouched").status == 200
+    assert shared_dev.deliver("untouched").status == 200
 
 
-def test_a_port_in_use_is_told_before_anything_starts(dev, make_dev):
+def test_a_port_in_use_is_told_before_anything_starts(shared_dev, make_dev):
     other = make_dev()
     done = subprocess.run([gateway_module.BINARY, "dev", "--dir", other.directory, *PORTS, "--port",
-                           str(dev.port())], timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           str(shared_dev.port())], timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, check=False)
-    assert done.returncode == 2 and f"port {dev.port()} is in use" in done.stderr
+    assert done.returncode == 2 and f"port {shared_dev.port()} is in use" in done.stderr
     assert other.postmaster() is None
 
 
@@ -360,11 +389,12 @@ def test_mistakes_of_a_file_are_told_with_its_lines(make_dev):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone has directories that PostgreSQL cannot reach")
 @pytest.mark.parametrize("why", ["unreachable", "too long", "shell", "list", "odd"])
-def test_a_directory_that_postgres_cannot_use_links_to_another(make_dev, why):
+def test_a_directory_that_postgres_cannot_use_links_to_another(made, make_dev, why):
     under = {"unreachable": "closed/d", "too long": "x" * 90, "list": "a,b", "shell": 'a "$HOME"', "odd": "it's a d; really"}[why]
     dev = make_dev(under)
     if why == "unreachable":
         os.mkdir(os.path.dirname(dev.directory), 0o700)
+    shutil.rmtree(f"{copy(made, dev).directory}/postgres")
     dev.start()
     link = f"{dev.directory}/postgres"
     assert os.path.islink(link) == (why != "odd")

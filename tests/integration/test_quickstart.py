@@ -2,24 +2,22 @@
 
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 
 import pytest
 
 from support import process
 from support.gateway import REPOSITORY
+from support.memory import make_directory, remove_directory
 
 PORTS = ["--port", "0", "--http-port", "0", "--admin-port", "0"]
 
 
 @pytest.fixture
 def directory():
-    root = tempfile.mkdtemp(prefix="oh-quick-", dir="/tmp")
-    os.chmod(root, 0o755)
+    root = make_directory("oh-quick-")
     yield f"{root}/d"
-    shutil.rmtree(root, ignore_errors=True)
+    remove_directory(root)
 
 
 def servers():

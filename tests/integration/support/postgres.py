@@ -1,24 +1,24 @@
 """A private PostgreSQL: its own directory, socket and port, never root, gone with the tests."""
 
+import atexit
 import contextlib
+import functools
 import glob
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 
 import psycopg2
 
+from support.memory import make_directory, remove_directory
 from support.process import free_port, run, spawn, stop, wait_until
 
 OWNER, GATEWAY = "oncehook_owner", "oncehook_gateway"
 OWNER_PASSWORD, GATEWAY_PASSWORD = "owner-of-the-tests", "gateway-of-the-tests"
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-FAST = DURABLE  # the gateway refuses a server that may lose what it has committed
 
 
 def binaries():
@@ -29,24 +29,46 @@ def binaries():
     return run(["pg_config", "--bindir"]).stdout.strip()
 
 
+def make_root():
+    """A directory of a cluster. Not in pytest's own tree: the socket's path must stay below 107 bytes."""
+    root = make_directory("oh-pg-", 0o700)  # its socket trusts everybody
+    if os.geteuid() == 0:
+        shutil.chown(root, "postgres", "postgres")
+    return root
+
+
+def initdb(root, *more):
+    """A cluster in root/data, and that path."""
+    data = os.path.join(root, "data")
+    run([f"{binaries()}/initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
+         "--auth-local=trust", "--auth-host=scram-sha-256", *more], user="postgres", cwd=root)
+    return data
+
+
+@functools.cache
+def fresh_data():
+    """What initdb makes, once for all clusters of this process."""
+    root = make_root()
+    atexit.register(remove_directory, root)
+    return initdb(root)
+
+
 class Cluster:
     """One PostgreSQL server. start(), stop() and crash() may be called in any order by a test that
     owns it (fixture `private_cluster`)."""
 
-    def __init__(self, settings, *initdb, env=None):
-        # /tmp and not pytest's own tree: the socket's path must stay below 107 bytes.
-        self.root = tempfile.mkdtemp(prefix="oh-pg-", dir="/tmp")
+    def __init__(self, settings, *options_of_initdb, env=None):
+        self.root = make_root()
         self.data = os.path.join(self.root, "data")
         self.log = os.path.join(self.root, "log")
         self.settings, self.env = settings, env
         self.server = None
         self.port = 0
         self.serial = itertools.count()
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam("postgres")
-            os.chown(self.root, entry.pw_uid, entry.pw_gid)
-        run([f"{binaries()}/initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C",
-             "-N", "--auth-local=trust", "--auth-host=scram-sha-256", *initdb], user="postgres", cwd=self.root)
+        if options_of_initdb:
+            initdb(self.root, *options_of_initdb)
+        else:
+            run(["cp", "-a", "--reflink=auto", fresh_data(), self.data], user="postgres", cwd=self.root)
 
     def start(self):
         """Starts the server and waits until it answers. The port stays the same from then on."""
@@ -94,7 +116,7 @@ class Cluster:
 
     def remove(self):
         self.stop(signal.SIGQUIT)
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove_directory(self.root)
 
     def connect(self, database, **options):
         """A superuser's connection through the socket; autocommit."""
