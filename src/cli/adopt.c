@@ -328,12 +328,9 @@ int cli_adopt(int argc, char **argv)
     struct adopt a = {.old_schema = "public", .is_tty = isatty(STDERR_FILENO)};
     bool is_dry_run = false, is_cancel = false;
     const struct cli_option options[] = {
-        {"config", 'c', .argument = "FILE", .value = &from.config,
-         .words = "Take database.owner_url, database.schema and the sources' scopes from FILE"},
-        {"database", .argument = "URL", .value = &from.url,
-         .words = "The owner's login, a libpq URI or conninfo"},
-        {"schema", .argument = "NAME", .value = &from.schema,
-         .words = "oncehook's schema (default: the configured one, else public)"},
+        CLI_DATABASE_OPTIONS(from, "owner",
+                             "database.owner_url, database.schema and the sources' scopes",
+                             "oncehook's schema"),
         {"from", .argument = "NAME", .value = &a.old_schema,
          .words = "The schema of the old tables (default: public)"},
         {"dry-run", .words = "Say what is there and what stands in the way, change nothing",

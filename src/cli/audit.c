@@ -296,12 +296,7 @@ int cli_audit(int argc, char **argv)
     char since[32];
     uint8_t uuid[16];
     const struct cli_option options[] = {
-        {"config", 'c', false, "FILE", "Take database.url and database.schema from FILE",
-         &where.config, NULL},
-        {"database", 0, false, "URL", "The gateway's login, a libpq URI or conninfo", &where.url,
-         NULL},
-        {"schema", 0, false, "NAME", "The schema (default: the configured one, else public)",
-         &where.schema, NULL},
+        CLI_DATABASE_OPTIONS(where, "gateway", "database.url and database.schema", "The schema"),
         {"json", 0, false, NULL, "One JSON object instead of lines", NULL, &audit.json},
         {"instance", 0, false, "ID", "Only this instance and what belongs to it", &audit.instance,
          NULL},

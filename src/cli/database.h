@@ -14,6 +14,17 @@ struct cli_database_options {
     const char *schema; /* --schema; default: the configured one, else public */
 };
 
+/* The rows of a command's table (cli/cli.h) that fill them. `whose`: "owner" or "gateway". */
+#define CLI_DATABASE_OPTIONS(into, whose, takes, what_schema)                        \
+    {"config", 'c', .argument = "FILE", .value = &(into).config,                     \
+     .words = "Take " takes " from FILE"},                                           \
+        {"database", .argument = "URL", .value = &(into).url,                        \
+         .words = "The " whose "'s login, a libpq URI or conninfo"},                 \
+    {                                                                                \
+        "schema", .argument = "NAME", .value = &(into).schema,                       \
+                  .words = what_schema " (default: the configured one, else public)" \
+    }
+
 struct cli_database {
     const char *url, *schema;
     struct config *config; /* what they may point into; NULL without -c */

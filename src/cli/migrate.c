@@ -119,12 +119,7 @@ int cli_migrate(int argc, char **argv)
     const char *action = NULL, *steps_text = NULL;
     bool dry_run = false, force = false;
     const struct cli_option options[] = {
-        {"config", 'c', .argument = "FILE", .value = &from.config,
-         .words = "Take database.owner_url and database.schema from FILE"},
-        {"database", .argument = "URL", .value = &from.url,
-         .words = "The owner's login, a libpq URI or conninfo"},
-        {"schema", .argument = "NAME", .value = &from.schema,
-         .words = "The schema (default: the configured one, else public)"},
+        CLI_DATABASE_OPTIONS(from, "owner", "database.owner_url and database.schema", "The schema"),
         {"dry-run", .words = "Say what it would do, change nothing", .flag = &dry_run},
         {"force", .words = "down: even over rows, which are then lost", .flag = &force},
         {.argument = "up|down|status|lint|adopt", .needed = true, .value = &action},

@@ -356,12 +356,8 @@ int cli_retention(int argc, char **argv)
     const char *name = NULL, *days = NULL;
     bool is_dry_run = false;
     const struct cli_option options[] = {
-        {"config", 'c', .argument = "FILE", .value = &from.config,
-         .words = "Take database.owner_url, database.schema and retention from FILE"},
-        {"database", .argument = "URL", .value = &from.url,
-         .words = "The owner's login, a libpq URI or conninfo"},
-        {"schema", .argument = "NAME", .value = &from.schema,
-         .words = "The schema (default: the configured one, else public)"},
+        CLI_DATABASE_OPTIONS(from, "owner", "database.owner_url, database.schema and retention",
+                             "The schema"),
         {"table", .argument = "NAME", .value = &name,
          .words = "Only events, ledger, workflows or cache (default: all of them)"},
         {"days", .argument = "N", .value = &days,
