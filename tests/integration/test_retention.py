@@ -182,11 +182,11 @@ def test_a_reader_holds_a_month_up_but_never_a_capture(old):
             done.set()
             thread.join()
             run.communicate()
-    # Each try holds one capture up. The middle one is what they wait for the lock; a machine that has no time
-    # for it makes one of them longer.
-    held_up = sorted(wait for wait in waits if wait > 0.05)
-    assert len(waits) > 20 and len(held_up) >= 5, waits
-    assert held_up[len(held_up) // 2] < 0.15 and held_up[-1] < 1, held_up
+    # Each try holds one capture up. The middle one is what they wait for the lock; where the machine has no
+    # time, one of them waits longer, for that.
+    held_up = sorted(wait for wait in waits if wait > 0.08)
+    assert len(waits) > 20 and len(held_up) >= 2, held_up
+    assert held_up[(len(held_up) - 1) // 2] < 0.15 and held_up[-1] < 1, held_up
     assert audit(old) == GOOD
 
 
