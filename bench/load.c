@@ -28,8 +28,8 @@ enum { PAIRS_MAX = 100000, KEY_FILE_MAX = 65536, START_DELAY_US = 20000 };
 struct options {
     const char *url, *ca, *config, *source, *key, *json, *name;
     double rate, seconds, warmup, duplicates_percent, timeout;
-    uint32_t connections, threads, events_per_delivery;
-    bool max, new_connections, own_host, no_database;
+    uint32_t connections, threads, events_per_delivery, instances;
+    bool max, idle, new_connections, own_host, no_database;
     struct measure measure;
 };
 
@@ -56,6 +56,8 @@ static const struct option_row option_rows[] = {
      "open loop: N deliveries a second, whatever the server does"},
     {"max", NULL, KIND_FLAG, AT(max), 0, 0,
      "closed loop: each connection sends when it has its answer"},
+    {"idle", NULL, KIND_FLAG, AT(idle), 0, 0,
+     "send nothing: open all connections and hold them, for the server's memory"},
     {"seconds", "T", KIND_REAL, AT(seconds), 0.1, 86400, "how long to measure"},
     {"warmup", "T", KIND_REAL, AT(warmup), 0, 3600,
      "how long to send before measuring (default 1)"},
@@ -67,6 +69,8 @@ static const struct option_row option_rows[] = {
      "a new connection for each delivery"},
     {"duplicates", "P", KIND_REAL, AT(duplicates_percent), 0, 100,
      "this many percent of the deliveries after the warm-up repeat an earlier one"},
+    {"instances", "N", KIND_COUNT, AT(instances), 1, 1000,
+     "only enrollments of N instances (1: a hot one; default: of all)"},
     {"timeout", "T", KIND_REAL, AT(timeout), 0.1, 600,
      "seconds to wait for a connection or an answer (default 10)"},
     {"json", "F", KIND_TEXT, AT(json), 0, 0, "write the result to F (-: stdout)"},
@@ -125,8 +129,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     } else if (key == ARGP_KEY_END) {
         if (!options->url || !options->config || !options->source || options->seconds <= 0)
             argp_error(state, "--url, -c, --source and --seconds are needed");
-        if (options->max == (options->rate > 0))
-            argp_error(state, "either --rate N or --max");
+        if (options->max + options->idle + (options->rate > 0) != 1)
+            argp_error(state, "either --rate N or --max or --idle");
         if (options->threads > options->connections)
             argp_error(state, "fewer connections than threads");
     } else {
@@ -150,7 +154,8 @@ static void read_options(struct options *options, int argc, char **argv)
         .parser = parse_option,
         .doc = "Loads a gateway that already runs with fresh, signed events.\v"
                "Latencies of the open loop count from the moment a request was due. Exit: 0 events "
-               "were acknowledged, 1 none were, 2 usage or configuration."};
+               "were acknowledged (with --idle: all connections stood), 1 not so, 2 usage or "
+               "configuration."};
     argp_err_exit_status = EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, options);
 }
@@ -268,8 +273,11 @@ static enum oh_status choose_pairs(const struct options *options, const struct c
     if (!options->no_database) {
         struct oh_error why = {0};
         if (pairs_read(config->database.url, config->database.schema, PAIRS_MAX, pairs, &why) ==
-            OH_OK)
+            OH_OK) {
+            if (options->instances)
+                pairs_keep_instances(pairs, options->instances);
             return OH_OK;
+        }
         fprintf(stderr, "bench/load: every event will be an orphan: %s\n", why.text);
     }
     return pairs_invent(PAIRS_MAX, pairs, err);
@@ -368,8 +376,9 @@ static int tell(const struct options *options, uint64_t acknowledged,
         json_t *json = measure_to_json(&options->measure, &result);
         json_object_set_new(json, "connections", json_integer(options->connections));
         json_object_set_new(json, "offered_per_second",
-                            options->max ? json_null()
-                                         : json_real(options->rate * options->events_per_delivery));
+                            options->rate > 0
+                                ? json_real(options->rate * options->events_per_delivery)
+                                : json_null());
         json_object_set_new(json, "events_per_delivery",
                             json_integer(options->events_per_delivery));
         json_object_set_new(json, "totals", totals_to_json(totals));
@@ -380,7 +389,7 @@ static int tell(const struct options *options, uint64_t acknowledged,
             return EXIT_USAGE;
         }
     }
-    return events > 0 ? EXIT_FINE : EXIT_NO;
+    return events > 0 || options->idle ? EXIT_FINE : EXIT_NO;
 }
 
 static int run(struct options *options, const struct client_options *client_options)
@@ -398,8 +407,11 @@ static int run(struct options *options, const struct client_options *client_opti
     int64_t start_us = clock_mono_us() + START_DELAY_US;
     int64_t from_us = start_us + (int64_t)(options->warmup * 1e6);
     int64_t until_us = from_us + (int64_t)(options->seconds * 1e6);
-    client_begin(client, start_us, from_us, until_us);
+    if (!options->idle)
+        client_begin(client, start_us, from_us, until_us);
     uint64_t acknowledged = watch_window(options, client, from_us, until_us);
+    if (options->idle)
+        client_begin(client, 1, 1, 1); /* over before it began */
     client_finish(client, &totals, &latencies, &err);
     client_free(client);
     return tell(options, acknowledged, &totals, &latencies, &err);

@@ -57,7 +57,7 @@ void measure_look(struct measure *measure)
 {
     if (!measure->pids[MEASURE_GATEWAY])
         return;
-    int64_t now = usage_rss_bytes(measure->pids[MEASURE_GATEWAY]);
+    int64_t now = usage_tree_rss_bytes(measure->pids[MEASURE_GATEWAY]);
     if (now > measure->rss_bytes)
         measure->rss_bytes = now;
 }
@@ -95,6 +95,17 @@ static double latency_ms(const struct measure_result *result, double fraction)
     return (double)histogram_at(result->latencies, fraction) / 1000;
 }
 
+/* The curve of all latencies, as HdrHistogram prints it: [share, ms], each share half as far from 1
+ * as the one before it, to where a single value stands. */
+static json_t *curve(const struct histogram *latencies)
+{
+    json_t *points = json_array();
+    for (double rest = 1; latencies && rest * (double)latencies->count >= 0.5; rest /= 2)
+        json_array_append_new(points, json_pack("[f, f]", 1 - rest,
+                                                (double)histogram_at(latencies, 1 - rest) / 1000));
+    return points;
+}
+
 json_t *measure_to_json(const struct measure *measure, const struct measure_result *result)
 {
     json_t *cpu = json_object();
@@ -103,14 +114,14 @@ json_t *measure_to_json(const struct measure *measure, const struct measure_resu
                             number(measure_cpu_per_event(measure, result, party), 2));
     double rss_mib = measure->rss_bytes < 0 ? NAN : (double)measure->rss_bytes / 1048576;
     return json_pack(
-        "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "name", result->name,
+        "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "name", result->name,
         "events_per_second", number(result->events_per_second, 1), "p50_ms",
         number(latency_ms(result, 0.5), 3), "p99_ms", number(latency_ms(result, 0.99), 3),
         "p999_ms", number(latency_ms(result, 0.999), 3), "cpu_us_per_event", cpu, "rss_mib",
         number(rss_mib, 1), "max_ms", number(latency_ms(result, 1), 3), "machine_cpu_us_per_event",
         number(measure_cpu_per_event(measure, result, MEASURE_MACHINE), 2), "seconds",
         number((double)(measure->until_us - measure->from_us) / 1e6, 3), "events",
-        (json_int_t)result->events);
+        (json_int_t)result->events, "latency_curve", curve(result->latencies));
 }
 
 void measure_print(const struct measure *measure, const struct measure_result *result)

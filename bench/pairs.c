@@ -106,6 +106,33 @@ enum oh_status pairs_invent(size_t count, struct pairs *out, struct oh_error *er
     return status;
 }
 
+/* Whether `instance` is one of the first `count` pairs' instances. */
+static bool is_among(const struct pairs *pairs, size_t count, const char instance[UUID_TEXT])
+{
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(pairs->items[i].instance, instance, UUID_TEXT) == 0)
+            return true;
+    return false;
+}
+
+void pairs_keep_instances(struct pairs *pairs, uint32_t instances)
+{
+    size_t first = 0, kept;
+    /* to the front: one pair of each of the instances that stay */
+    for (size_t i = 0; i < pairs->count && first < instances; i++) {
+        if (is_among(pairs, first, pairs->items[i].instance))
+            continue;
+        struct pair pair = pairs->items[i];
+        pairs->items[i] = pairs->items[first];
+        pairs->items[first++] = pair;
+    }
+    kept = first;
+    for (size_t i = first; i < pairs->count; i++)
+        if (is_among(pairs, first, pairs->items[i].instance))
+            pairs->items[kept++] = pairs->items[i];
+    pairs->count = kept;
+}
+
 void pairs_free(struct pairs *pairs)
 {
     free(pairs->items);

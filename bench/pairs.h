@@ -27,6 +27,9 @@ enum oh_status pairs_read(const char *url, const char *schema, size_t max, struc
 /* `count` pairs of random ids, 100 enrollments to an instance. */
 enum oh_status pairs_invent(size_t count, struct pairs *out, struct oh_error *err) OH_MUST_CHECK;
 
+/* Keeps the pairs of the first `instances` instances that it finds. */
+void pairs_keep_instances(struct pairs *pairs, uint32_t instances);
+
 void pairs_free(struct pairs *pairs);
 
 #endif

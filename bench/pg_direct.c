@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench/pg_direct: PostgreSQL fed as the gateway feeds it, without HTTP, TLS or signatures. One
  * thread and connection a lane, the gateway's own store room and capture_v1(), full batches back to
- * back, each instance in one lane: the most that PostgreSQL gives on this machine.
+ * back, each instance in one lane: the most that PostgreSQL gives on this machine. --feed copy and
+ * --feed keys write the same rows, or the same keys, by COPY and INSERT instead (feed.h).
  *
- *   pg_direct -c FILE --source S --seconds T [--warmup T] [--json F] [--name N] [--watch
- * postgres=PID]
+ *   pg_direct -c FILE --source S --seconds T [--feed capture|copy|keys] [--warmup T] [--json F]
+ *             [--name N] [--watch postgres=PID]
  */
 #include "base/clock.h"
 #include "base/encode.h"
+#include "feed.h"
 #include "maker.h"
 #include "measure.h"
 #include "store/store.h"
@@ -29,6 +31,7 @@ enum { PAIRS_MAX = 100000, CONNECT_US = 10000000, STATEMENT_US = 30000000 };
 struct options {
     const char *config, *source, *json, *name;
     double seconds, warmup;
+    enum feed_kind kind;
     struct measure measure;
 };
 
@@ -47,7 +50,8 @@ struct lane {
     struct pairs pairs; /* of the instances that are this lane's */
     struct maker_plan *plan;
     struct store *store;
-    uint32_t batch; /* events */
+    struct feed *feed; /* instead of the store, or NULL */
+    uint32_t batch;    /* events */
     struct item *items;
     char *texts; /* batch times the longest event */
     struct delivery_event **events;
@@ -99,6 +103,19 @@ static void fill_item(struct lane *lane, uint32_t place, int64_t now_us)
     lane->events[place] = &item->waiting;
 }
 
+/* One batch by COPY or INSERT. */
+static enum store_action lane_feed(struct lane *lane)
+{
+    struct oh_error err = {0};
+    if (feed_write(lane->feed, lane->events, lane->batch, &err) != OH_OK) {
+        snprintf(lane->error.text, sizeof(lane->error.text), "%.200s", err.text);
+        return STORE_REFUSED;
+    }
+    for (uint32_t i = 0; i < lane->batch; i++)
+        lane->outcomes[i] = DELIVERY_CAPTURED;
+    return STORE_COMMITTED;
+}
+
 static void *lane_run(void *context)
 {
     struct lane *lane = context;
@@ -108,8 +125,9 @@ static void *lane_run(void *context)
             fill_item(lane, i, now_us);
         int64_t sent_us = clock_mono_us();
         enum store_action action =
-            store_capture(lane->store, lane->events, lane->batch, lane->outcomes,
-                          sent_us + STATEMENT_US, INT64_MAX, &lane->error);
+            lane->feed ? lane_feed(lane)
+                       : store_capture(lane->store, lane->events, lane->batch, lane->outcomes,
+                                       sent_us + STATEMENT_US, INT64_MAX, &lane->error);
         if (action == STORE_RETRY)
             continue; /* the batch is lost, fresh ones follow: their ids are never reused */
         if (action != STORE_COMMITTED) {
@@ -142,11 +160,24 @@ static enum oh_status lane_take_pairs(struct lane *lane, const struct pairs *all
                : oh_fail(err, OH_INVALID, "too few instances for %u lanes", lanes);
 }
 
-static enum oh_status lane_init(struct lane *lane, const struct pairs *all, uint32_t number,
-                                struct oh_error *err)
+static enum oh_status lane_connect(struct lane *lane, enum feed_kind kind, struct oh_error *err)
 {
     const struct config *config = lane->config;
     struct store_error error = {0};
+    if (kind != FEED_CAPTURE)
+        return feed_new(config->database.url, config->database.schema, kind, &lane->feed, err);
+    lane->store = store_new(config, config->database.url, "pg_direct");
+    if (!lane->store)
+        return oh_fail(err, OH_NO_MEMORY, "no memory");
+    return store_connect(lane->store, clock_mono_us() + CONNECT_US, &error)
+               ? OH_OK
+               : oh_fail(err, OH_SYSTEM, "database: %s", error.text);
+}
+
+static enum oh_status lane_init(struct lane *lane, const struct pairs *all, uint32_t number,
+                                enum feed_kind kind, struct oh_error *err)
+{
+    const struct config *config = lane->config;
     enum oh_status status = lane_take_pairs(lane, all, number, config->database.lanes, err);
     if (status != OH_OK)
         return status;
@@ -165,17 +196,15 @@ static enum oh_status lane_init(struct lane *lane, const struct pairs *all, uint
     lane->texts = malloc(lane->batch * maker_event_bytes(lane->plan));
     lane->events = calloc(lane->batch, sizeof(struct delivery_event *));
     lane->outcomes = calloc(lane->batch, sizeof(*lane->outcomes));
-    lane->store = store_new(config, config->database.url, "pg_direct");
-    if (!lane->items || !lane->texts || !lane->events || !lane->outcomes || !lane->store)
+    if (!lane->items || !lane->texts || !lane->events || !lane->outcomes)
         return oh_fail(err, OH_NO_MEMORY, "no memory");
-    if (!store_connect(lane->store, clock_mono_us() + CONNECT_US, &error))
-        return oh_fail(err, OH_SYSTEM, "database: %s", error.text);
-    return OH_OK;
+    return lane_connect(lane, kind, err);
 }
 
 static void lane_free(struct lane *lane)
 {
     store_free(lane->store);
+    feed_free(lane->feed);
     maker_plan_free(lane->plan);
     pairs_free(&lane->pairs);
     free(lane->items);
@@ -275,7 +304,7 @@ static int prepare(struct options *options, const struct config *config)
         lanes[i].config = config;
         lanes[i].source = source;
         lanes[i].stop = &stop;
-        status = lane_init(&lanes[i], &pairs, i, &err);
+        status = lane_init(&lanes[i], &pairs, i, options->kind, &err);
     }
     if (status == OH_OK)
         result = run(options, lanes, count, &stop);
@@ -310,6 +339,11 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case 'n':
         options->name = text;
         break;
+    case 'f':
+        options->kind = feed_kind_of(text);
+        if (options->kind == FEED_KIND_COUNT)
+            argp_error(state, "--feed: capture, copy or keys");
+        break;
     case 'p':
         if (!measure_watch(&options->measure, text))
             argp_error(state, "--watch: postgres=PID");
@@ -334,6 +368,10 @@ int main(int argc, char **argv)
         {"warmup", 'w', "T", 0, "how long to run before (default 1)", 0},
         {"json", 'j', "F", 0, "write the result to F (-: stdout)", 0},
         {"name", 'n', "NAME", 0, "name of the result", 0},
+        {"feed", 'f', "HOW", 0,
+         "capture: capture_v1() (default); copy: COPY into the events alone; keys: INSERT into the "
+         "ledger alone",
+         0},
         {"watch", 'p', "postgres=PID", 0, "measure the postmaster's CPU time too", 0},
         {0},
     };

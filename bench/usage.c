@@ -16,7 +16,7 @@ enum { PROCESSES_MAX = 8192 };
 
 struct process {
     pid_t pid, parent;
-    uint64_t ticks, ticks_of_ended_children;
+    uint64_t ticks, ticks_of_ended_children, rss_pages;
     bool inside; /* belongs to the tree */
 };
 
@@ -40,17 +40,18 @@ static bool read_process(const char *pid, struct process *out)
     const char *rest = strrchr(text, ')');
     if (!rest)
         return false;
-    uint64_t user, system, child_user, child_system;
+    uint64_t user, system, child_user, child_system, rss_pages;
     int parent;
     if (sscanf(rest + 1,
                " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64
-               " %" SCNu64,
-               &parent, &user, &system, &child_user, &child_system) != 5)
+               " %" SCNu64 " %*d %*d %*d %*d %*u %*u %" SCNu64,
+               &parent, &user, &system, &child_user, &child_system, &rss_pages) != 6)
         return false;
     *out = (struct process){.pid = (pid_t)strtol(pid, NULL, 10),
                             .parent = parent,
                             .ticks = user + system,
-                            .ticks_of_ended_children = child_user + child_system};
+                            .ticks_of_ended_children = child_user + child_system,
+                            .rss_pages = rss_pages};
     return true;
 }
 
@@ -82,37 +83,37 @@ static void mark_tree(struct process *processes, size_t count, pid_t root)
     }
 }
 
-int64_t usage_tree_cpu_us(pid_t root)
+/* Adds up the tree below `root`; false when it is not there. */
+static bool sum_tree(pid_t root, uint64_t *ticks, uint64_t *rss_pages)
 {
     struct process *processes = calloc(PROCESSES_MAX, sizeof(*processes));
     if (!processes)
-        return -1;
+        return false;
     size_t count = read_processes(processes);
     mark_tree(processes, count, root);
-    uint64_t ticks = 0;
     bool found = false;
+    *ticks = *rss_pages = 0;
     for (size_t i = 0; i < count; i++) {
         if (!processes[i].inside)
             continue;
         found = found || processes[i].pid == root;
-        ticks += processes[i].ticks + processes[i].ticks_of_ended_children;
+        *ticks += processes[i].ticks + processes[i].ticks_of_ended_children;
+        *rss_pages += processes[i].rss_pages;
     }
     free(processes);
-    return found ? us_of_ticks(ticks) : -1;
+    return found;
 }
 
-int64_t usage_rss_bytes(pid_t pid)
+int64_t usage_tree_cpu_us(pid_t root)
 {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return -1;
-    long resident = -1;
-    if (fscanf(file, "%*d %ld", &resident) != 1)
-        resident = -1;
-    fclose(file);
-    return resident < 0 ? -1 : (int64_t)resident * sysconf(_SC_PAGESIZE);
+    uint64_t ticks, rss_pages;
+    return sum_tree(root, &ticks, &rss_pages) ? us_of_ticks(ticks) : -1;
+}
+
+int64_t usage_tree_rss_bytes(pid_t root)
+{
+    uint64_t ticks, rss_pages;
+    return sum_tree(root, &ticks, &rss_pages) ? (int64_t)rss_pages * sysconf(_SC_PAGESIZE) : -1;
 }
 
 int64_t usage_self_cpu_us(void)

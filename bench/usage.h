@@ -10,8 +10,9 @@
  * and were waited for. Resolution: one clock tick (10 ms). -1 when `root` is not there. */
 int64_t usage_tree_cpu_us(pid_t root);
 
-/* Resident memory of the process itself, in bytes; -1 when it is not there. */
-int64_t usage_rss_bytes(pid_t pid);
+/* Resident memory of `root` and its descendants, in bytes; what they share counts for each. -1 when
+ * `root` is not there. */
+int64_t usage_tree_rss_bytes(pid_t root);
 
 /* CPU time in µs that this process itself has used. */
 int64_t usage_self_cpu_us(void);

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import xml.etree.ElementTree
 
 import pytest
 
@@ -32,6 +33,9 @@ def load(*arguments, check=True):
     assert set(result) >= FIELDS and set(result["cpu_us_per_event"]) == PARTIES, result
     assert result["events_per_second"] > 0
     assert 0 < result["p50_ms"] <= result["p99_ms"] <= result["p999_ms"] <= result["max_ms"]
+    curve = result["latency_curve"]  # as far as a single value, and never falling
+    assert [share for share, _ in curve[:3]] == [0, 0.5, 0.75] and sorted(curve) == curve
+    assert curve[1][1] == result["p50_ms"] and curve[-1][1] <= result["max_ms"]
     return 0, done.stderr, result
 
 
@@ -88,6 +92,24 @@ def test_load_at_a_rate_sends_what_was_due(gateway, database, certificate):
     assert_as_answered(database, result["totals"])
 
 
+def test_load_keeps_to_one_instance(gateway, database, certificate):
+    database.seed(3, 5)
+    _, _, result = load_gateway(gateway, certificate, "hmac", "--max", "--instances", 1)
+    assert_as_answered(database, result["totals"])
+    assert database.value("SELECT count(DISTINCT instance_id) FROM campaign_events") == 1
+    assert database.value("SELECT count(DISTINCT enrollment_id) FROM campaign_events") == 5
+
+
+def test_load_holds_idle_connections(gateway, certificate, tmp_path):
+    report = tmp_path / "report.json"
+    code, said, _ = load("--url", f"https://127.0.0.1:{gateway.https_port}", "--ca", certificate[0], "--idle",
+                         "--connections", 8, "-c", gateway.config_path, "--source", "hmac", "--watch",
+                         f"gateway={gateway.child.pid}", "--json", report, check=False)
+    result = json.loads(report.read_text())["results"][0]
+    assert code == 0, said
+    assert result["totals"]["connected"] == 8 and result["totals"]["sent"] == 0 and result["rss_mib"] > 0
+
+
 def test_load_makes_a_connection_for_each_delivery(gateway, database, certificate):
     database.seed(1, 5)
     _, _, result = load_gateway(gateway, certificate, "hmac", "--max", "--new-connections")
@@ -112,7 +134,7 @@ def test_load_counts_waiting_from_when_a_request_was_due(gateway, tmp_path):
 @pytest.mark.parametrize("arguments, why", [
     (["--url", "http://192.0.2.1:80", "--max"], "not this machine"),
     (["--url", "ftp://127.0.0.1", "--max"], "--url"),
-    (["--url", "http://127.0.0.1:1", "--max", "--rate", "5"], "either --rate N or --max"),
+    (["--url", "http://127.0.0.1:1", "--max", "--rate", "5"], "either --rate N or --max or --idle"),
     (["--url", "http://127.0.0.1:1", "--max", "--source", "nobody"], "no source 'nobody'"),
     (["--url", "http://127.0.0.1:1", "--max", "--duplicates", "101"], "--duplicates"),
 ])
@@ -131,30 +153,87 @@ def test_load_refuses_a_certificate_that_it_does_not_trust(gateway, tmp_path):
 # ---- run ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
-def test_run_measures_the_gateway_beside_its_parts(tmp_path):
-    """Every row of --quick, very short; bench/run itself holds each answer against the database."""
-    report_path = tmp_path / "report.json"
+# CONTRACT "Benchmarks", literally.
+NAMES = ("noop_http noop_https pg_direct pg_copy pg_keys gateway_http_1 gateway_https_1 gateway_https_10 "
+         "gateway_https_100 noop_https_new gateway_https_1_new gateway_https_100_ecdsa gateway_http_duplicates "
+         "peer_seed peer_fastify peer_fastify_batch").split()
+RATIOS = ("https_of_parts http_of_parts https_of_parts_rate http_of_parts_rate batch100_of_direct direct_of_parts "
+          "new_of_noop http_of_best_node http_of_seed duplicates_of_fresh cpu_over_noop_us").split()
+PEERS_MADE = os.path.join(REPOSITORY, "build", "peers", "installed")
+
+
+def run(directory, *arguments):
+    """bench/run with the build under test, its database in `directory`; (stdout, report)."""
+    report_path = os.path.join(directory, "report.json")
     # /tmp and not pytest's own tree: the user postgres must pass, the socket's path stay short.
-    with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as directory:
-        os.chmod(directory, 0o755)
-        done = process.run([os.path.join(REPOSITORY, "bench", "run"), "--quick", "--rounds", "1", "--seconds", "0.5", "--build", BUILD,
-                            "--dir", directory, "--connections", "16", "--json", report_path],
+    with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+        os.chmod(disk, 0o755)
+        done = process.run([os.path.join(REPOSITORY, "bench", "run"), "--rounds", "1", "--build", BUILD, "--dir", disk,
+                            "--connections", "16", "--json", report_path, *arguments],
                            timeout=300, check=False, env={**os.environ, **ENVIRONMENT})
-        left = os.listdir(directory)
+        left = os.listdir(disk)
     if "is in memory" in done.stderr:
         pytest.skip("no disk below the tests' directory")
     assert done.returncode == 0, done.stderr
-    report = json.loads(report_path.read_text())
-    names = ["noop_http", "noop_https", "pg_direct", "gateway_http_1", "gateway_https_1"]
-    assert [row["name"] for row in report["results"]] == names
+    assert left == [], "it leaves files"
+    with open(report_path, encoding="utf-8") as file:
+        report = json.load(file)
     for row in report["results"]:
-        assert set(row) >= FIELDS and row["events_per_second"] > 0, row
-        assert row["name"] in done.stdout
-    for name in ("https_of_parts", "http_of_parts", "https_of_parts_rate", "http_of_parts_rate"):
-        assert report["ratios"][name] > 0
-    assert isinstance(report["ratios"]["cpu_over_noop_us"], float)
+        assert set(row) >= FIELDS and set(row["cpu_us_per_event"]) == PARTIES, row
+        assert row["events_per_second"] > 0 and row["name"] in done.stdout, row
+    return done.stdout, report
+
+
+def test_run_knows_the_rows_of_the_contract():
+    listed = process.run([os.path.join(REPOSITORY, "bench", "run"), "--list"]).stdout.splitlines()
+    assert set(NAMES) <= {line.split()[0] for line in listed}
+    listed = process.run([os.path.join(REPOSITORY, "bench", "run"), "--list", "--quick"]).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == [
+        "noop_http", "noop_https", "pg_direct", "pg_copy", "pg_keys", "gateway_http_1", "gateway_https_1"]
+
+
+@pytest.mark.long
+def test_run_measures_every_row_ratio_and_figure(tmp_path):
+    """All but the peers, as short as can be, with the figures, the plots, and some thousand events for --large;
+    bench/run itself holds each answer against the database."""
+    rows = [name for name in NAMES if not name.startswith("peer_")] + ["gateway_http_1_hot"]
+    said, report = run(str(tmp_path), "--seconds", "0.2", "--rows", ",".join(rows), "--extras", "--large", "0.01",
+                       "--svg", str(tmp_path / "plots"))
+    assert [row["name"] for row in report["results"]] == [*rows, "gateway_https_1_half", "gateway_https_1_large"]
+    assert set(report["ratios"]) == {*RATIOS, "hot_of_spread", "large_of_none"} - {"http_of_best_node", "http_of_seed"}
+    assert set(report["figures"]) == {
+        "half_p50_ms", "half_p99_ms", "half_p999_ms", "rss_full_load_mib", "rss_idle_tls_mib", "rss_idle_mib",
+        "start_to_ready_ms", "disk_bytes_per_event", "wal_bytes_per_event"}
+    assert all(value > 0 for name, value in report["figures"].items()), report["figures"]
+    measured = {**report["ratios"], **report["figures"]}
+    assert len(report["targets"]) == 14
+    for target in report["targets"]:
+        assert target["measured"] == measured[target["name"]]
+        better = target["measured"] - target["target"]
+        assert target["reached"] == (better >= 0 if target["sense"] == "at least" else better <= 0), target
+        assert target["name"] in said
     machine = report["machine"]
     assert machine["settings"]["fsync"] == machine["settings"]["synchronous_commit"] == "on"
     assert {"cores", "model", "kernel", "postgresql", "commit"} <= set(machine)
-    assert left == [], "it leaves files"
+    half = next(row for row in report["results"] if row["name"] == "gateway_https_1_half")
+    assert half["offered_per_second"] > 0 and half["latency_curve"][0] == [0, half["latency_curve"][0][1]]
+    for name in ("rates", "cpu", "latency"):
+        root = xml.etree.ElementTree.parse(tmp_path / "plots" / f"performance-{name}.svg").getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and len(list(root.iter())) > 20
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists(PEERS_MADE), reason="bench/run has not installed the peers here")
+def test_run_measures_a_peer(tmp_path):
+    """A peer answers only what its own tables hold, as the gateway does."""
+    _, report = run(str(tmp_path), "--seconds", "0.5", "--rows", "peer_seed,peer_fastify_batch,gateway_http_1")
+    assert {"http_of_seed", "http_of_best_node"} <= set(report["ratios"])
+    assert all(set(row["totals"]["statuses"]) == {"200"} for row in report["results"])
+
+
+def test_peers_are_pinned_and_name_no_host():
+    """The lock names versions and checksums; where packages come from is npm's own setting."""
+    with open(os.path.join(REPOSITORY, "bench", "peers", "package-lock.json"), encoding="utf-8") as file:
+        packages = json.load(file)["packages"]
+    packages.pop("")
+    assert packages and all("resolved" not in entry and "integrity" in entry for entry in packages.values())

@@ -1,0 +1,95 @@
+"""Words on the terminal, commands, and children that end with this process."""
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+class Failed(Exception):
+    """What ends the run, in words."""
+
+
+def say(text, stays=True):
+    """A line of progress; one that does not stay is written over on a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K" + text + ("\n" if stays else ""))
+    elif stays:
+        sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Progress:
+    """Step k of n, and how long the rest will take: `seconds` is what each step was thought to take, and
+    what the steps until now really took corrects it."""
+
+    def __init__(self, seconds):
+        self.left, self.count, self.number = list(seconds), len(seconds), 0
+        self.thought = self.took = 0.0
+        self.began = None
+
+    def step(self, what):
+        self.end_step()
+        self.number += 1
+        self.began = time.monotonic()
+        seconds = sum(self.left) * (self.took / self.thought if self.thought else 1)
+        left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        say(f"step {self.number} of {self.count}, about {left} left: {what}", stays=False)
+
+    def end_step(self):
+        if self.began is not None:
+            self.took += time.monotonic() - self.began
+            self.thought += self.left.pop(0)
+            self.began = None
+
+
+def output(*argv, **options):
+    """What a command prints; Failed with its errors when it fails."""
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, **options)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, argv[:4]))} … gave {done.returncode}:\n{done.stderr}{done.stdout}")
+    return done.stdout
+
+
+class Server:
+    """A child that ends with this process, whatever ends it."""
+
+    def __init__(self, argv, log, user=None, end=signal.SIGTERM, env=None):
+        entry = pwd.getpwnam(user) if user else None
+        identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []} if entry else {}
+        self.name, self.log, self.end = os.path.basename(argv[0]), log, end
+        self.child = subprocess.Popen(["setpriv", "--pdeathsig", end.name, "--", *argv], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, text=True, stderr=open(log, "ab"), cwd="/", env=env,
+                                      start_new_session=True, **identity)
+        self.pid = self.child.pid
+
+    def lines_until_ready(self):
+        """The lines it prints before the line `ready`."""
+        lines = []
+        for line in self.child.stdout:
+            if line.strip() == "ready":
+                return lines
+            lines.append(line.strip())
+        raise Failed(f"{self.name} did not start:\n{self.end_of_log()}")
+
+    def end_of_log(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return log.read()[-4000:]
+
+    def check_alive(self):
+        if self.child.poll() is not None:
+            raise Failed(f"{self.name} ended with {self.child.returncode}:\n{self.end_of_log()}")
+
+    def stop(self):
+        if self.child.poll() is None:
+            self.child.send_signal(self.end)
+            try:
+                self.child.wait(30)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        self.child.stdout.close()

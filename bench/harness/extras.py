@@ -1,0 +1,156 @@
+"""What is measured beside the rows: memory with idle connections, the time of a start, and the rate beside
+millions of events and keys."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+
+from .base import Failed, say
+from .rows import LARGE
+
+IDLE_CONNECTIONS, STARTS = 4096, 5
+LARGE_EVENTS, KEYS_PER_EVENT = 20e6, 2.5
+LARGE_BYTES_PER_EVENT = 2800  # with 2.5 keys, indexes, the room that building them takes, and WAL
+
+
+def idle_connections(bench):
+    """The gateway's memory, in MiB, with idle TLS connections. The default limit is as many as there are: it
+    is raised, so that none stands in the way of another."""
+    config = bench.write_config("idle.yaml", limits={"connections": IDLE_CONNECTIONS + 100})
+    server = bench.start_gateway(config)
+    try:
+        result = bench.load("idle", server, "https", "--idle", "--connections", IDLE_CONNECTIONS, "--seconds", 3,
+                            "--warmup", 1, "--timeout", 60, config=config)
+    finally:
+        bench.stop_server(server)
+    if result["totals"]["connected"] != IDLE_CONNECTIONS:
+        raise Failed(f"of {IDLE_CONNECTIONS} idle connections {result['totals']['connected']} were made")
+    return result["rss_mib"]
+
+
+def start_to_ready(bench):
+    """Milliseconds from exec to the line `ready`, the median."""
+    config = bench.write_config("start.yaml")
+    taken = []
+    for _ in range(STARTS):
+        began = time.monotonic()
+        server = bench.start_gateway(config)
+        taken.append((time.monotonic() - began) * 1000)
+        bench.stop_server(server)
+    return round(statistics.median(taken), 1)
+
+
+# ---- millions of events and keys -----------------------------------------------------------------
+
+# Ids are what hmac's would be: UUIDs. All events lie in the month that is written to: the worst case.
+EVENTS_SQL = """
+    SET synchronous_commit = off;
+    INSERT INTO campaign_events (received_at, "timestamp", delivery_id, instance_id, enrollment_id, source, provider,
+                                 provider_event_id, key_scope, event_type, provider_event_type, payload)
+    SELECT month + n * ((now() - month) / {total}), month + n * ((now() - month) / {total}), gen_random_uuid(),
+           e.instance_id, e.id, 'bench', 'hmac', md5(n::text)::uuid::text, 'source:bench', t.type, t.type,
+           ('{{"id":"' || md5(n::text)::uuid || '","type":"' || t.type || '","occurred_at":"2026-01-05T10:00:00Z",'
+            || '"enrollment_id":"' || e.id || '","instance_id":"' || e.instance_id || '",'
+            || '"recipient":"person@example.com","subject":"Spring is here, and so are we",'
+            || '"message_id":"<20260309.5a1c77d0@mail.example.com>","ip":"192.0.2.17",'
+            || '"user_agent":"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0",'
+            || '"url":"https://www.example.com/offers/spring?utm_source=newsletter","attempt":1}}')::jsonb
+      FROM generate_series({first}, {last}) n
+      JOIN bench_enrollments e ON e.place = n % {enrollments}
+      CROSS JOIN LATERAL (SELECT (ARRAY['delivered', 'opened', 'clicked', 'sent'])[1 + n % 4] AS type) t,
+           (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS month) m"""
+KEYS_SQL = """
+    SET synchronous_commit = off;
+    INSERT INTO event_keys (provider_event_id, key_scope)
+    SELECT md5(n::text)::uuid::text, 'source:bench' FROM generate_series({first}, {last}) n"""
+INDEX_SETTINGS = "SET synchronous_commit = off; SET maintenance_work_mem = '1GB'; "
+
+
+def in_parallel(postgres, sql, total, what):
+    """Runs `sql` for {first} to {last} in pieces, as many at a time as there are cores."""
+    piece = max(1, min(500_000, total // (4 * (os.cpu_count() or 1))))
+    starts, lock, failures = list(range(1, total + 1, piece)), threading.Lock(), []
+    done, began = [0], time.monotonic()
+
+    def work():
+        while starts and not failures:
+            with lock:
+                if not starts:
+                    return
+                first = starts.pop(0)
+            last = min(first + piece - 1, total)
+            ran = subprocess.run(postgres.psql("bench", "-c", sql.format(first=first, last=last)), cwd="/",
+                                 capture_output=True, text=True, check=False)
+            if ran.returncode:
+                failures.append(ran.stderr)
+            with lock:
+                done[0] += last - first + 1
+                left = (total - done[0]) * (time.monotonic() - began) / done[0]
+                say(f"filling in {what}: {done[0]:,} of {total:,}, {left:.0f} s left", stays=False)
+
+    threads = [threading.Thread(target=work) for _ in range(os.cpu_count() or 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise Failed(f"filling in {what}: {failures[0]}")
+
+
+def take_indexes(postgres, table):
+    """Drops the table's indexes and primary key; the statements that make them again."""
+    again = postgres.sql(f"""
+        SELECT CASE WHEN c.oid IS NULL THEN regexp_replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
+                    ELSE format('ALTER TABLE {table} ADD CONSTRAINT %I %s', c.conname, pg_get_constraintdef(c.oid)) END
+          FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid
+         WHERE i.indrelid = '{table}'::regclass ORDER BY c.oid IS NULL, 1""").split("\n")
+    postgres.sql(f"""
+        DO $$
+        DECLARE
+            index record;
+        BEGIN
+            FOR index IN SELECT i.indexrelid::regclass AS name, c.conname
+                           FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid
+                                                                    AND c.conrelid = i.indrelid
+                          WHERE i.indrelid = '{table}'::regclass LOOP
+                EXECUTE CASE WHEN index.conname IS NULL THEN format('DROP INDEX %s', index.name)
+                             ELSE format('ALTER TABLE {table} DROP CONSTRAINT %I', index.conname) END;
+            END LOOP;
+        END $$""")
+    return again
+
+
+def fill_large(bench, events):
+    """Events and keys, their indexes dropped before and built afterwards: that is several times faster."""
+    postgres, keys = bench.postgres, int(events * KEYS_PER_EVENT)
+    need = int(events * LARGE_BYTES_PER_EVENT)
+    free = shutil.disk_usage(bench.directory).free
+    if free < need:
+        raise Failed(f"--large needs {need / 1e9:.0f} GB in {bench.options.dir}, which has {free / 1e9:.0f} GB free")
+    began = time.monotonic()
+    postgres.empty()
+    postgres.sql("CREATE TABLE bench_enrollments AS SELECT id, instance_id, row_number() OVER () - 1 AS place "
+                 "FROM campaign_enrollments; ANALYZE bench_enrollments")
+    enrollments = int(postgres.sql("SELECT count(*) FROM bench_enrollments"))
+    again = {table: take_indexes(postgres, table) for table in ("campaign_events", "event_keys")}
+    in_parallel(postgres, EVENTS_SQL.replace("{total}", str(events)).replace("{enrollments}", str(enrollments)), events,
+                "events")
+    in_parallel(postgres, KEYS_SQL, keys, "keys")
+    for table, statements in again.items():
+        for number, statement in enumerate(statements, 1):
+            say(f"building index {number} of {len(statements)} of {table}", stays=False)
+            postgres.sql(INDEX_SETTINGS + statement)
+        say(f"vacuum of {table}", stays=False)
+        postgres.sql(f"VACUUM (ANALYZE) {table}")
+    postgres.sql("DROP TABLE bench_enrollments; CHECKPOINT")
+    size = int(postgres.sql("SELECT pg_database_size('bench')"))
+    say(f"{events:,} events and {keys:,} keys filled in: {time.monotonic() - began:.0f} s, {size / 1e9:.1f} GB")
+
+
+def large(bench, events, rounds):
+    """Runs of gateway_https_1 beside so many events and keys."""
+    fill_large(bench, events)
+    return [bench.measure(LARGE, empty=False) for _ in range(rounds)]
