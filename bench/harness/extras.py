@@ -2,6 +2,7 @@
 millions of events and keys."""
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -19,6 +20,10 @@ LARGE_BYTES_PER_EVENT = 2800  # with 2.5 keys, indexes, the room that building t
 def idle_connections(bench):
     """The gateway's memory, in MiB, with idle TLS connections. The default limit is as many as there are: it
     is raised, so that none stands in the way of another."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most < IDLE_CONNECTIONS + 500:
+        say(f"idle connections are left out: a process may have {most} descriptors (ulimit -Hn)")
+        return None
     config = bench.write_config("idle.yaml", limits={"connections": IDLE_CONNECTIONS + 100})
     server = bench.start_gateway(config)
     try:
@@ -123,13 +128,16 @@ def take_indexes(postgres, table):
     return again
 
 
+def check_room(events, directory):
+    """To be asked first: nobody wants to wait for an hour for a full disk."""
+    need, free = events * LARGE_BYTES_PER_EVENT, shutil.disk_usage(directory).free
+    if free < need:
+        raise Failed(f"--large needs {need / 1e9:.0f} GB in {directory}, which has {free / 1e9:.0f} GB free")
+
+
 def fill_large(bench, events):
     """Events and keys, their indexes dropped before and built afterwards: that is several times faster."""
     postgres, keys = bench.postgres, int(events * KEYS_PER_EVENT)
-    need = int(events * LARGE_BYTES_PER_EVENT)
-    free = shutil.disk_usage(bench.directory).free
-    if free < need:
-        raise Failed(f"--large needs {need / 1e9:.0f} GB in {bench.options.dir}, which has {free / 1e9:.0f} GB free")
     began = time.monotonic()
     postgres.empty()
     postgres.sql("CREATE TABLE bench_enrollments AS SELECT id, instance_id, row_number() OVER () - 1 AS place "

@@ -2,12 +2,13 @@
 
 import math
 import os
+import statistics
 from xml.sax.saxutils import escape
 
 from .rows import HALF
 
 PARTIES = [("gateway", "server", "#2f6f9f"), ("postgres", "PostgreSQL", "#c98b2b"), ("client", "client", "#8a8f98")]
-INK, FAINT, WIDTH, LABELS, RIGHT, ROW = "#1d2733", "#d5dae0", 860, 210, 90, 22
+INK, FAINT, WIDTH, LABELS, RIGHT, ROW, CUT = "#1d2733", "#d5dae0", 860, 210, 90, 22, 6
 
 
 def document(title, note, height, body):
@@ -29,27 +30,32 @@ def steps_to(most, wanted=5):
 
 
 def bars(title, note, rows, legend=()):
-    """rows: (label, [(value, colour), …], text at the end), the pieces beside each other."""
-    marks = steps_to(max(sum(value for value, _ in pieces) for _, pieces, _ in rows))
+    """rows: (label, [(value, colour), …], text at the end), the pieces beside each other. A bar of more than
+    CUT times the median is cut, and says so: it would make all others too short to compare."""
+    sums = [sum(value for value, _ in pieces) for _, pieces, _ in rows]
+    marks = steps_to(max(one for one in sums if one <= CUT * statistics.median(sums)))
     room, top = WIDTH - LABELS - RIGHT, 92 if legend else 72
     bottom = top + ROW * len(rows)
     body = []
     for mark in marks:
         x = LABELS + room * mark / marks[-1]
         body.append(f'<line x1="{x:.1f}" y1="{top - 6}" x2="{x:.1f}" y2="{bottom}" stroke="{FAINT}"/>')
-        body.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#5a6572">{mark:,g}</text>'
-                    if mark < 1000 else
-                    f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#5a6572">{mark:,.0f}</text>')
+        body.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#5a6572">{mark:,.6g}</text>')
     for place, (name, colour) in enumerate(legend):
         body.append(f'<rect x="{LABELS + 130 * place}" y="60" width="12" height="12" fill="{colour}"/>'
                     f'<text x="{LABELS + 18 + 130 * place}" y="70">{escape(name)}</text>')
     for place, (label, pieces, end) in enumerate(rows):
         y, x = top + ROW * place, float(LABELS)
         body.append(f'<text x="{LABELS - 8}" y="{y + 14}" text-anchor="end">{escape(label)}</text>')
+        whole = sums[place]
+        shrink = min(1.0, marks[-1] / whole)  # a cut bar keeps its proportions
         for value, colour in pieces:
-            wide = room * value / marks[-1]
+            wide = room * value * shrink / marks[-1]
             body.append(f'<rect x="{x:.1f}" y="{y + 2}" width="{wide:.1f}" height="{ROW - 6}" fill="{colour}"/>')
             x += wide
+        if shrink < 1:
+            body.append(f'<path d="M{x - 22:.1f} {y + ROW - 2} l8 -20 M{x - 14:.1f} {y + ROW - 2} l8 -20" '
+                        'stroke="#ffffff" stroke-width="3"/>')
         body.append(f'<text x="{x + 6:.1f}" y="{y + 14}">{escape(end)}</text>')
     return document(title, note, bottom + 30, body)
 
@@ -71,7 +77,6 @@ def cpu(results, note):
         pieces = [(spent[party] or 0, colour) for party, _, colour in PARTIES]
         if sum(value for value, _ in pieces) > 0:
             rows.append((result["name"], pieces, f"{sum(value for value, _ in pieces):,.1f}"))
-    rows.sort(key=lambda row: row[0] == "peer_seed")  # whose bar is several times the next one's
     return bars("CPU time of an event by process, µs", note, rows, [(name, colour) for _, name, colour in PARTIES])
 
 
@@ -116,7 +121,7 @@ def write(report, directory):
     drawn = {"rates": rates(report["results"], note), "cpu": cpu(report["results"], note)}
     half = next((result for result in report["results"] if result["name"] == HALF), None)
     if half:
-        drawn["latency"] = latency(half, "from the moment a delivery was due to the whole answer; " + note)
+        drawn["latency"] = latency(half, "from when a delivery was due; " + note)
     os.makedirs(directory, exist_ok=True)
     for name, text in drawn.items():
         with open(os.path.join(directory, f"performance-{name}.svg"), "w", encoding="utf-8") as file:

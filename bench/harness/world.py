@@ -167,6 +167,9 @@ class Bench:
             result = self.load(name, server, row.listener, *how, *self.connections(), *watch, *arguments,
                                *row.extra, config=config)
         grown = check_against_database(name, row.writes, result["totals"], before, self.postgres.counted(database))
+        others = {status: number for status, number in result["totals"].get("statuses", {}).items() if status != "200"}
+        if others:
+            say(f"{name}: answers other than 200: {others}")
         if not result["totals"]["duplicates"]:
             for what in ("wal", "disk"):
                 result[f"{what}_bytes_per_event"] = round(grown[f"{what}_bytes"] / result["totals"]["captured"], 1)

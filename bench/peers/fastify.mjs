@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { number } from './common.mjs';
 import { connect, serve } from './fastify_common.mjs';
 
-const sql = connect(number('PEER_POOL', 10));
+const sql = connect(number('PEER_POOL', 20));
 
 // One enrollment and its one instance: `e` locks the one, `i` the other, always in this order, so no two
 // requests wait for each other. The report's own order (instance first) has no room in one statement here.

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import xml.etree.ElementTree
 
@@ -229,6 +230,33 @@ def test_run_measures_a_peer(tmp_path):
     _, report = run(str(tmp_path), "--seconds", "0.5", "--rows", "peer_seed,peer_fastify_batch,gateway_http_1")
     assert {"http_of_seed", "http_of_best_node"} <= set(report["ratios"])
     assert all(set(row["totals"]["statuses"]) == {"200"} for row in report["results"])
+
+
+@pytest.mark.parametrize("wrong, lost, fails", [
+    ({}, {}, False),
+    ({"events": 9}, {}, True),    # acknowledged and not there
+    ({"keys": 11}, {}, True),     # an event too few
+    ({"enrolled": 9}, {}, True),  # captured and not counted
+    ({"counted": 9}, {}, True),
+    ({"events": 11, "keys": 11}, {}, True),                 # there and not acknowledged …
+    ({"events": 11, "keys": 11}, {"timeouts": 1}, False),   # … which an answer that was lost explains
+    ({"events": 11, "keys": 11}, {"statuses": {"503": 1}}, False),
+    ({"events": 9, "keys": 9}, {"timeouts": 1}, True),
+])
+def test_run_holds_answers_against_the_database(wrong, lost, fails):
+    """Ten events were acknowledged, two of them orphans."""
+    sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
+    from harness import base, postgres
+    before = {"events": 5, "keys": 7, "enrolled": 100, "countable": 3, "counted": 100, "wal_bytes": 1, "disk_bytes": 1}
+    grown = {"events": 10, "keys": 10, "enrolled": 8, "countable": 8, "counted": 8, **wrong}
+    after = {word: before[word] + grown.get(word, 0) for word in before}
+    totals = {"captured": 10, "orphans": 2, "statuses": {"200": 10}, **lost}
+    written = ("events", "keys", "enrolled", "counted")
+    if fails:
+        with pytest.raises(base.Failed):
+            postgres.check_against_database("row", written, totals, before, after)
+    else:
+        postgres.check_against_database("row", written, totals, before, after)
 
 
 def test_peers_are_pinned_and_name_no_host():
