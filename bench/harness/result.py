@@ -105,7 +105,7 @@ def machine(bench, options):
             "libh2o": first("dpkg-query", "-W", "-f", "${Version}", "libh2o-evloop0.13"),
             "openssl": first("openssl", "version"), "node": first("node", "--version"),
             "filesystem": first("stat", "-f", "-c", "%T", bench.postgres.directory),
-            "commit": first("git", "describe", "--always", "--dirty"),
+            "commit": bench.commit,
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "command": " ".join(["bench/run", *sys.argv[1:]]), "rounds": options.rounds,
             "seconds": options.seconds, "connections": options.connections,

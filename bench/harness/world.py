@@ -7,7 +7,7 @@ import re
 import time
 
 from . import peers
-from .base import ROOT, Server, output, say
+from .base import ROOT, Failed, Server, output, say
 from .postgres import Postgres, check_against_database
 from .rows import LATER, ROWS
 
@@ -23,6 +23,13 @@ def release(build):
     output("cmake", "--preset", "release", "-DONCEHOOK_BENCH=ON", cwd=ROOT)
     output("cmake", "--build", "--preset", "release", cwd=ROOT)
     return made
+
+
+def commit():
+    try:
+        return output("git", "describe", "--always", "--dirty", cwd=ROOT).strip()
+    except (Failed, OSError):
+        return "unknown"
 
 
 def make_certificate(directory):
@@ -77,6 +84,7 @@ class Bench:
 
     def __init__(self, options, directory):
         self.options, self.directory, self.servers, self.rss_idle = options, directory, [], None
+        self.commit = commit()  # of what is built now: the tree may change meanwhile
         self.build = release(options.build)
         self.oncehook = os.path.join(self.build, "oncehook")
         self.peers = peers.install() if any(ROWS[name].server == "peer" for name in options.rows) else None
