@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libFuzzer: any verified body. The first byte chooses the recipe, the second one header and the
- * arena's bound, the rest is the body. Run: build/fuzz/tests/fuzz/fuzz_extract CORPUS_DIRECTORY */
-#include "base/slice.h"
-#include "oncehook/event.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
+/* libFuzzer: any verified body. The first byte chooses the recipe (these, then the catalog's), the
+ * second the headers and the arena's bound, the rest is the body. */
+#include "fuzz_support.h"
 
 #define HEAD                                                                               \
     "provider: fuzz\ntitle: Fuzz\nconfidence: low\nproof: unconfirmed\nid_scope: source\n" \
@@ -30,55 +23,47 @@ static const char *const recipes[] = {
     HEAD "events: {split: '/*/*', composite: ['body:/0/0/id', /0, /1/id]}\n",
 };
 
-enum { RECIPES = sizeof(recipes) / sizeof(recipes[0]), EVENTS_MAX = 64 };
+enum {
+    RECIPES = sizeof(recipes) / sizeof(recipes[0]),
+    ALL_MAX = 250, /* what one byte chooses among */
+    EVENTS_MAX = 64
+};
 
 static struct oh_catalog *catalogs[RECIPES];
-static const struct oh_recipe *loaded[RECIPES];
-static struct oh_mapping *mappings[RECIPES];
+static const struct oh_recipe *loaded[ALL_MAX];
+static struct oh_mapping *mappings[ALL_MAX];
+static size_t count;
 
-static void demand(bool holds, const char *what)
+static void add(const struct oh_recipe *recipe, const struct oh_map *map)
 {
-    if (!holds) {
-        fprintf(stderr, "%s\n", what);
-        abort();
-    }
+    struct oh_error err = {.text = ""};
+    demand(count < ALL_MAX, "more recipes than one byte can choose");
+    loaded[count] = recipe;
+    demand(!oh_mapping_new(recipe, map, &mappings[count++], &err), err.text);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    (void)argc;
-    (void)argv;
+    static const struct oh_map referring = {
+        .enrollment_id = "/e", .reference = "/a\n/b/c", .reference_scope = "source:fuzz"};
+    (void)argc, (void)argv;
     for (size_t i = 0; i < RECIPES; i++) {
         struct oh_error err = {.line = 0};
-        enum oh_status status = oh_catalog_new(&catalogs[i], &err);
-        if (!status)
-            status = oh_catalog_add(catalogs[i], "fuzz.yaml", recipes[i], strlen(recipes[i]), &err);
-        demand(!status, err.text);
-        loaded[i] = oh_catalog_find(catalogs[i], "fuzz", NULL);
-        demand(!oh_mapping_new(loaded[i], NULL, &mappings[i], &err), err.text);
+        demand(!oh_catalog_new(&catalogs[i], &err), err.text);
+        demand(!oh_catalog_add(catalogs[i], "fuzz.yaml", recipes[i], strlen(recipes[i]), &err),
+               err.text);
+        add(oh_catalog_find(catalogs[i], "fuzz", NULL), i == 2 ? &referring : NULL);
     }
+    for (size_t i = 0; i < oh_catalog_count(input_catalog()); i++)
+        add(oh_catalog_at(input_catalog(), i), NULL);
     return 0;
-}
-
-/* What every decided event promises. */
-static void check_event(const struct oh_event *e, int64_t now_us)
-{
-    demand(e->key.data && e->key.len > 0 && e->key.len <= OH_KEY_BYTES_MAX, "key length");
-    demand(!memchr(e->key.data, 0, e->key.len), "NUL in key");
-    demand(e->provider_type.len <= OH_EVENT_TYPE_MAX, "type length");
-    demand(e->type < OH_EVENT_TYPE_COUNT, "type");
-    demand(e->occurred_at_us >= INT64_C(946684800000000) &&
-               e->occurred_at_us <= now_us + INT64_C(86400000000),
-           "time");
-    demand(e->raw.data && e->raw.len > 0, "raw");
-    demand(!e->payload.data || slice_equals(e->payload, e->raw), "payload");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
         return 0;
-    size_t which = data[0] % RECIPES;
+    size_t which = data[0] % count;
     const int64_t now_us = INT64_C(1700000000) * 1000000;
     const struct oh_header headers[] = {
         {SLICE_LITERAL("content-type"), SLICE_LITERAL("application/x-www-form-urlencoded")},

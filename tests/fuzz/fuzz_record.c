@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libFuzzer: any bytes as a record of the spool. What can be read can be written again, and reads
  * the same. The first two bytes bound the arena. */
-#include "base/slice.h"
+#include "fuzz_support.h"
+
 #include "spool/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool holds, const char *what)
-{
-    if (!holds) {
-        fprintf(stderr, "%s\n", what);
-        abort();
-    }
-}
 
 static bool lies_in(struct oh_slice part, struct oh_slice whole)
 {

@@ -1,77 +1,88 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libFuzzer: any headers in front of a body that was not signed. The first byte chooses the recipe
- * and which headers there are; a line feed parts the signature from the timestamp. Nothing but a
- * forgery could be accepted. Run: build/fuzz/tests/fuzz/fuzz_verify CORPUS_DIRECTORY */
-#include "base/slice.h"
-#include "oncehook/verify.h"
+/* libFuzzer: any request to any recipe of the catalog: headers, signatures, times, URLs, secrets,
+ * public keys and certificates. What is explained is what was decided; nobody without the key is
+ * let in; what is accepted is read as events. Input: fuzz_support.h. */
+#include "fuzz_support.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "oncehook/sign.h"
 
 #include <openssl/err.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
+enum { RECIPES_MAX = 256, EVENTS_MAX = 64 };
 
-static const struct {
-    const char *provider, *secret, *signature, *timestamp;
-} schemes[] = {
-    {"github", "secret", "x-hub-signature-256", "x-none"},
-    {"stripe", "secret", "stripe-signature", "x-none"},
-    {"sendgrid",
-     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+"
-     "2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
-     "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"},
-};
-enum { SCHEMES = sizeof(schemes) / sizeof(schemes[0]) };
-
-static const struct oh_recipe *recipes[SCHEMES];
-static struct oh_keyring *rings[SCHEMES];
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
+/* The key of an input that brings none: one that no input can know. */
+static struct oh_slice secret_key(const struct oh_recipe *recipe)
 {
-    static struct oh_catalog *catalog;
+    static const struct oh_recipe *recipes[RECIPES_MAX];
+    static struct oh_made_key keys[RECIPES_MAX];
+    size_t i = 0;
     struct oh_error err;
-    (void)argc, (void)argv;
-    if (oh_catalog_new(&catalog, &err))
-        abort();
-    for (size_t i = 0; i < SCHEMES; i++) {
-        recipes[i] = oh_catalog_find(catalog, schemes[i].provider, NULL);
-        rings[i] = oh_keyring_new(recipes[i]);
-        if (!rings[i] || oh_keyring_add(rings[i], slice_of_text(schemes[i].secret), &err))
-            abort();
-    }
-    return 0;
+    while (i < RECIPES_MAX && recipes[i] && recipes[i] != recipe)
+        i++;
+    demand(i < RECIPES_MAX, "more recipes than this target has room for");
+    if (!recipes[i])
+        demand(oh_key_make(recipe, &keys[i], &err) == OH_OK, "a key that is made");
+    recipes[i] = recipe;
+    return slice_of_text(keys[i].shown);
+}
+
+static void add_keys(const struct input *in, struct oh_keyring *ring)
+{
+    struct oh_error err = {.text = ""};
+    for (size_t i = 0; i < in->key_count; i++)
+        if (oh_keyring_add(ring, in->keys[i], &err))
+            demand(err.text[0] != 0, "a refused key without words");
+    if (in->key_count == 0)
+        demand(oh_keyring_add(ring, secret_key(in->recipe), &err) == OH_OK, err.text);
+    for (size_t i = 0; i < in->certificate_count; i++)
+        if (oh_keyring_add_certificate(ring, in->urls[i], in->certificates[i], &err))
+            demand(err.text[0] != 0, "a refused certificate without words");
+}
+
+static void read_events(const struct input *in, struct oh_arena *arena)
+{
+    struct oh_mapping *mapping;
+    struct oh_extraction out;
+    struct oh_error err;
+    int64_t now_us = in->now_s * 1000000;
+    demand(oh_mapping_new(in->recipe, NULL, &mapping, &err) == OH_OK, err.text);
+    if (oh_extract(in->recipe, mapping, &in->request, now_us, EVENTS_MAX, arena, &out, &err) ==
+        OH_OK)
+        for (uint32_t i = 0; i < out.count; i++)
+            check_event(&out.events[i], now_us);
+    oh_mapping_free(mapping);
+}
+
+static void verify(const struct input *in, const struct oh_keyring *ring, struct oh_arena *arena)
+{
+    struct oh_verify_result result;
+    struct oh_explanation why;
+    int64_t now_ms = in->now_s * 1000;
+    enum oh_verdict verdict = oh_verify(in->recipe, ring, &in->request, now_ms, -1, arena, &result);
+    bool proved = verdict == OH_ACCEPTED || verdict == OH_STALE;
+    demand(result.because != NULL, "a verdict without words");
+    demand(!proved ||
+               (result.secret_index >= 0 && (size_t)result.secret_index < oh_keyring_count(ring)),
+           "a secret that is not there");
+    demand(!proved || in->key_count > 0, "a forgery");
+    demand(verdict == oh_explain(in->recipe, ring, &in->request, now_ms, -1, arena, &why),
+           "what is explained is not what was decided");
+    demand(why.message_count <= OH_SPELLINGS_MAX, "spellings");
+    if (verdict == OH_ACCEPTED)
+        read_events(in, arena);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size == 0)
-        return 0;
-    size_t which = data[0] % SCHEMES;
-    struct oh_slice rest = slice_of((const char *)data + 1, size - 1), ts = slice_of("", 0);
-    const char *feed = rest.len ? memchr(rest.data, '\n', rest.len) : NULL;
-    if (feed) {
-        ts = slice_of(feed + 1, rest.len - (size_t)(feed + 1 - rest.data));
-        rest.len = (size_t)(feed - rest.data);
-    }
-    const struct oh_header headers[] = {
-        {slice_of(NULL, 0), rest},
-        {slice_of_text(schemes[which].timestamp), ts},
-        {slice_of_text(schemes[which].signature), rest},
-        {slice_of_text(schemes[which].signature), ts},
-    };
-    struct oh_request request = {.headers = headers,
-                                 .header_count = 1 + (data[0] >> 4) % 4,
-                                 .body = SLICE_LITERAL("nobody signed this")};
-    struct oh_verify_result result;
-    int64_t now_ms = INT64_C(1766000000000);
-    enum oh_verdict verdict =
-        oh_verify(recipes[which], rings[which], &request, now_ms, -1, NULL, &result);
-    if (verdict == OH_ACCEPTED || verdict == OH_STALE || !result.because || ERR_peek_error()) {
-        fprintf(stderr, "broken promise: %s\n", oh_verdict_name(verdict));
-        abort();
-    }
+    struct input in;
+    struct oh_arena *arena = oh_arena_new(4096, (size_t)64 << 20);
+    demand(arena && input_read(data, size, arena, &in), "memory");
+    struct oh_keyring *ring = oh_keyring_new(in.recipe);
+    demand(ring != NULL, "memory");
+    add_keys(&in, ring);
+    verify(&in, ring, arena);
+    demand(ERR_peek_error() == 0, "OpenSSL's queue of errors is not empty");
+    oh_keyring_free(ring);
+    oh_arena_free(arena);
     return 0;
 }
