@@ -57,7 +57,9 @@ bool form_name_is(struct oh_slice text, struct oh_slice name)
 /* Takes everything before `separator` (or all) off the front of *rest. */
 static struct oh_slice take_until(struct oh_slice *rest, char separator)
 {
-    const char *end = rest->len > 0 ? memchr(rest->data, separator, rest->len) : NULL;
+    if (rest->len == 0) /* and perhaps without data, to which nothing may be added */
+        return *rest;
+    const char *end = memchr(rest->data, separator, rest->len);
     struct oh_slice taken = slice_of(rest->data, end ? (size_t)(end - rest->data) : rest->len);
     size_t gone = taken.len + (end != NULL);
     *rest = slice_of(rest->data + gone, rest->len - gone);

@@ -10,6 +10,7 @@
 
 #include "base/encode.h"
 #include "base/slice.h"
+#include "verify/crypto.h"
 
 #include <openssl/evp.h>
 #include <xxhash.h>
@@ -116,7 +117,7 @@ static enum oh_status key_of_digest(struct oh_slice prefix, struct oh_slice byte
                                     struct oh_slice *key, struct oh_error *err)
 {
     unsigned char digest[SHA256_BYTES];
-    if (EVP_DigestInit_ex(sha256, EVP_sha256(), NULL) != 1 ||
+    if (EVP_DigestInit_ex(sha256, crypto_find_digest("SHA256"), NULL) != 1 ||
         EVP_DigestUpdate(sha256, bytes.data, bytes.len) != 1 ||
         EVP_DigestFinal_ex(sha256, digest, NULL) != 1)
         return no_memory(err);
@@ -181,7 +182,8 @@ bool key_reference(const struct plan_event *of, EVP_MD_CTX *sha256, uint8_t id[1
     char text[OH_REFERENCE_BYTES_MAX];
     const char *scope = of->mapping->reference_scope;
     size_t len;
-    if (!join_reference(of, text, &len) || EVP_DigestInit_ex(sha256, EVP_sha256(), NULL) != 1 ||
+    if (!join_reference(of, text, &len) ||
+        EVP_DigestInit_ex(sha256, crypto_find_digest("SHA256"), NULL) != 1 ||
         EVP_DigestUpdate(sha256, scope, strlen(scope) + 1) != 1 ||
         EVP_DigestUpdate(sha256, text, len) != 1 || EVP_DigestFinal_ex(sha256, digest, NULL) != 1)
         return false;

@@ -188,9 +188,9 @@ static enum oh_status xml_object(const struct scan_plan *plan, struct oh_slice x
 static enum oh_status token_claims(struct oh_slice token, struct oh_arena *arena,
                                    struct oh_slice *json, struct oh_error *err)
 {
-    const char *end = token.data + token.len;
     const char *first = token.len ? memchr(token.data, '.', token.len) : NULL;
-    const char *second = first ? memchr(first + 1, '.', (size_t)(end - first - 1)) : NULL;
+    const char *second =
+        first ? memchr(first + 1, '.', token.len - (size_t)(first + 1 - token.data)) : NULL;
     uint8_t *bytes = oh_arena_alloc(arena, token.len);
     size_t len;
     if (!bytes)

@@ -269,7 +269,7 @@ static enum oh_status make_claims(struct job *job, int64_t now_ms, struct oh_sli
     if (jwt->issuer.len > 0)
         len += (size_t)snprintf(text + len, max - len, ",\"iss\":\"%s\"", jwt->issuer.data);
     if (jwt->body_claim.len > 0 && (body.len > 0 || jwt->body_rule != RECIPE_JWT_BODY_IFF)) {
-        EVP_Digest(body.data, body.len, digest, NULL, EVP_sha256(), NULL);
+        EVP_Digest(body.data, body.len, digest, NULL, crypto_find_digest("SHA256"), NULL);
         size_t n = HEX_BYTES(sizeof(digest));
         if (jwt->body_encoding == RECIPE_BASE64)
             n = base64_encode(digest, sizeof(digest), body_text);
@@ -279,7 +279,7 @@ static enum oh_status make_claims(struct job *job, int64_t now_ms, struct oh_sli
                                 (int)n, body_text);
     }
     if (jwt->url_claim.len > 0 && jwt->url_is_hashed) {
-        EVP_Digest(url.data, url.len, digest, NULL, EVP_sha256(), NULL);
+        EVP_Digest(url.data, url.len, digest, NULL, crypto_find_digest("SHA256"), NULL);
         hex_encode(digest, sizeof(digest), url_text);
         url = slice_of(url_text, HEX_BYTES(sizeof(digest)));
     }
@@ -439,7 +439,8 @@ static enum oh_status sign_one(struct job *job, int64_t now_ms)
 static void make_nonce(const struct oh_request *request, int64_t now_ms, char out[HEX_BYTES(32)])
 {
     uint8_t digest[32] = {0};
-    EVP_Digest(request->body.data, request->body.len, digest, NULL, EVP_sha256(), NULL);
+    EVP_Digest(request->body.data, request->body.len, digest, NULL, crypto_find_digest("SHA256"),
+               NULL);
     for (size_t i = 0; i < sizeof(now_ms); i++)
         digest[i] ^= (uint8_t)(now_ms >> (8 * i));
     hex_encode(digest, sizeof(digest), out);

@@ -37,6 +37,26 @@ static const struct {
     [RECIPE_BASIC] = {NULL, NULL},
 };
 
+static const char *const digest_names[] = {"SHA256", "SHA1", "SHA384", "SHA512", "MD5"};
+enum { DIGESTS = sizeof(digest_names) / sizeof(digest_names[0]) };
+static EVP_MD *digests[DIGESTS];
+
+static void fetch_digests(void)
+{
+    for (size_t i = 0; i < DIGESTS; i++)
+        digests[i] = EVP_MD_fetch(NULL, digest_names[i], NULL);
+    ERR_clear_error();
+}
+
+const EVP_MD *crypto_find_digest(const char *name)
+{
+    static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+    size_t i = 0;
+    while (i < DIGESTS && strcmp(digest_names[i], name) != 0)
+        i++;
+    return CRYPTO_THREAD_run_once(&once, fetch_digests) == 1 && i < DIGESTS ? digests[i] : NULL;
+}
+
 /* ---- secrets --------------------------------------------------------------------------------- */
 
 static struct oh_slice trim_blanks(struct oh_slice s)
@@ -52,6 +72,15 @@ static struct oh_slice without_prefix(struct oh_slice text, struct oh_slice pref
 {
     size_t n = slice_has_prefix(text, prefix) ? prefix.len : 0;
     return slice_of(text.data + n, text.len - n);
+}
+
+/* A copy to be freed, every byte of it; data NULL when memory is gone. */
+static struct oh_slice copy_of(struct oh_slice text)
+{
+    char *copy = malloc(text.len + 1);
+    if (copy && text.len > 0)
+        memcpy(copy, text.data, text.len);
+    return slice_of(copy, copy ? text.len : 0);
 }
 
 /* The bytes that `text` shows, to out[] of at least text.len + 20. */
@@ -73,7 +102,7 @@ static bool decode_secret(enum recipe_key_form form, struct oh_slice text, uint8
         return hex_decode(trim_blanks(text), true, out, text.len, len);
     case RECIPE_KEY_SHA1:
         *len = 20;
-        return EVP_Digest(text.data, text.len, out, NULL, EVP_sha1(), NULL) == 1;
+        return EVP_Digest(text.data, text.len, out, NULL, crypto_find_digest("SHA1"), NULL) == 1;
     default:
         memcpy(out, text.data, text.len);
         *len = text.len;
@@ -203,9 +232,9 @@ static EVP_PKEY *read_jwk(struct oh_slice text, struct crypto_key *out)
         slice_equals(value[CRV], SLICE_LITERAL("P-256")) && value[KID].len > 0 &&
         base64_decode(value[X], BASE64_URL | BASE64_PADDING_OPTIONAL, point + 1, 32, &x_len) &&
         base64_decode(value[Y], BASE64_URL | BASE64_PADDING_OPTIONAL, point + 33, 32, &y_len) &&
-        x_len == 32 && y_len == 32 && (out->id.data = strndup(value[KID].data, value[KID].len))) {
-        out->id.len = value[KID].len;
-        key = make_p256(point);
+        x_len == 32 && y_len == 32) {
+        out->id = copy_of(value[KID]);
+        key = out->id.data ? make_p256(point) : NULL;
     }
 out:
     oh_arena_free(arena);
@@ -245,8 +274,7 @@ static enum oh_status prepare_pair(const struct oh_recipe *recipe, struct oh_sli
     const char *pem = memmem(text.data, text.len, "-----BEGIN ", 11);
     if (private_half && pem && pem > text.data) { /* what a certificate's owner signs with it */
         struct oh_slice line = trim_blanks(slice_of(text.data, (size_t)(pem - text.data)));
-        *(form == RECIPE_KEY_JWK ? &out->id : &out->secret) =
-            slice_of(strndup(line.data, line.len), line.len);
+        *(form == RECIPE_KEY_JWK ? &out->id : &out->secret) = copy_of(line);
         text = slice_of(pem, (size_t)(text.data + text.len - pem));
     }
     if (slice_has_prefix(text, SLICE_LITERAL("-----BEGIN ")))
@@ -308,10 +336,9 @@ enum oh_status crypto_key_parse_certificate(struct oh_slice url, struct oh_slice
     out->pkey = certificate ? X509_get_pubkey(certificate) : NULL;
     X509_free(certificate);
     BIO_free(bio);
-    char *id = url.len > 0 ? strndup(url.data, url.len) : NULL;
-    out->id = slice_of(id, id ? url.len : 0);
+    out->id = copy_of(url);
     enum oh_status status = OH_OK;
-    if (!out->pkey || !is_rsa(out->pkey) || !id) {
+    if (!out->pkey || !is_rsa(out->pkey) || out->id.len == 0) {
         status = oh_fail(err, OH_INVALID, "not a PEM certificate with an RSA key");
         crypto_key_clear(out);
     }
@@ -364,7 +391,7 @@ bool crypto_mac_once(const char *digest, struct oh_slice secret, struct oh_slice
                      uint8_t out[CRYPTO_MAC_BYTES_MAX], size_t *len)
 {
     unsigned n = 0;
-    const EVP_MD *md = EVP_get_digestbyname(digest);
+    const EVP_MD *md = crypto_find_digest(digest);
     bool done = md && HMAC(md, secret.data, (int)secret.len, (const unsigned char *)message.data,
                            message.len, out, &n);
     *len = n;
@@ -377,7 +404,7 @@ bool crypto_digest(const struct oh_recipe *recipe, const struct message *message
                    uint8_t out[CRYPTO_MAC_BYTES_MAX], size_t *len)
 {
     unsigned n = 0;
-    const EVP_MD *md = EVP_get_digestbyname(algorithms[recipe->algorithm].digest);
+    const EVP_MD *md = crypto_find_digest(algorithms[recipe->algorithm].digest);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     bool done = md && context && EVP_DigestInit_ex(context, md, NULL) == 1;
     for (size_t i = 0; done && i < message->count; i++)

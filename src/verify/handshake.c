@@ -246,14 +246,16 @@ static bool make_digest(enum digest kind, struct oh_slice challenge,
     char *text = oh_arena_alloc(arena, HEX_BYTES(sizeof(bytes)));
     bool done = text != NULL;
     if (kind == SHA256_OF_ALL) {
-        done = done &&
-               message_join(
-                   arena, (struct oh_slice[]){challenge, options->verify_token, options->endpoint},
-                   3, &whole) &&
-               EVP_Digest(whole.data, whole.len, bytes, NULL, EVP_sha256(), NULL) == 1;
+        done =
+            done &&
+            message_join(arena,
+                         (struct oh_slice[]){challenge, options->verify_token, options->endpoint},
+                         3, &whole) &&
+            EVP_Digest(whole.data, whole.len, bytes, NULL, crypto_find_digest("SHA256"), NULL) == 1;
     } else {
         if (kind == HMAC_SHA1_OF_SHA1) {
-            done = done && EVP_Digest(secret.data, secret.len, key, NULL, EVP_sha1(), NULL) == 1;
+            done = done && EVP_Digest(secret.data, secret.len, key, NULL,
+                                      crypto_find_digest("SHA1"), NULL) == 1;
             secret = slice_of((char *)key, options->secret.len ? sizeof(key) : 0);
         }
         done = done && secret.len > 0 &&

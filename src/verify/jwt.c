@@ -128,7 +128,7 @@ static struct oh_slice digest_text(struct oh_slice bytes, enum recipe_encoding e
                                    char out[HEX_BYTES(32)])
 {
     uint8_t digest[32];
-    if (EVP_Digest(bytes.data, bytes.len, digest, NULL, EVP_sha256(), NULL) != 1)
+    if (EVP_Digest(bytes.data, bytes.len, digest, NULL, crypto_find_digest("SHA256"), NULL) != 1)
         return slice_of(NULL, 0);
     if (encoding == RECIPE_BASE64)
         return slice_of(out, base64_encode(digest, sizeof(digest), out));

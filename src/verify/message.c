@@ -7,6 +7,7 @@
 #include "base/slice.h"
 #include "body/form.h"
 #include "body/text.h"
+#include "verify/crypto.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,7 +212,7 @@ static bool part_sha256_body(const struct message_source *from, const struct rec
     text.len = 32;
     return finish(&text, out) &&
            EVP_Digest(from->request->body.data, from->request->body.len, (unsigned char *)text.data,
-                      NULL, EVP_sha256(), NULL) == 1;
+                      NULL, crypto_find_digest("SHA256"), NULL) == 1;
 }
 
 /* CRC-32 of ISO 3309 (the one of zip), in decimal: PayPal. */
@@ -295,10 +296,10 @@ struct url {
 static bool url_split(struct oh_slice text, struct url *url)
 {
     *url = (struct url){.query = form_query(text)};
-    const char *end = text.data + text.len;
     const char *colon = text.len > 3 ? memmem(text.data, text.len, "://", 3) : NULL;
     if (!colon)
         return false;
+    const char *end = text.data + text.len;
     const char *host = colon + 3, *path = host;
     while (path < end && !strchr("/?#", *path))
         path++;
@@ -446,7 +447,7 @@ static bool is_body_of_url(const struct message_source *from, bool *named)
     *named = from->arena && form_field(form_query(from->request->url), SLICE_LITERAL("bodySHA256"),
                                        from->arena, &hex, NULL) == OH_OK;
     return *named && hex_decode(hex, true, given, sizeof(given), &len) && len == sizeof(given) &&
-           EVP_Digest(body.data, body.len, digest, NULL, EVP_sha256(), NULL) == 1 &&
+           EVP_Digest(body.data, body.len, digest, NULL, crypto_find_digest("SHA256"), NULL) == 1 &&
            CRYPTO_memcmp(given, digest, sizeof(digest)) == 0;
 }
 

@@ -105,8 +105,8 @@ void check_event(const struct oh_event *e, int64_t now_us)
     demand(!memchr(e->key.data, 0, e->key.len), "NUL in key");
     demand(e->provider_type.len <= OH_EVENT_TYPE_MAX, "type length");
     demand(e->type < OH_EVENT_TYPE_COUNT, "type");
-    demand(e->occurred_at_us >= INT64_C(946684800000000) &&
-               e->occurred_at_us <= now_us + INT64_C(86400000000),
+    demand(e->occurred_at_us == now_us || (e->occurred_at_us >= INT64_C(946684800000000) &&
+                                           e->occurred_at_us <= now_us + INT64_C(86400000000)),
            "time");
     demand(e->raw.data && e->raw.len > 0, "raw");
     demand(!e->payload.data || slice_equals(e->payload, e->raw) || e->payload.len > 0, "payload");
