@@ -136,11 +136,13 @@ static bool take_header(const struct message_source *from, const struct recipe_n
         return parse(from->recipe, value, claim);
     if (!form->several_headers)
         return refuse(claim, "signature header repeated");
+    size_t before = claim->count; /* a line in another form is none, where another is right */
     for (size_t i = 0; i < from->request->header_count; i++)
         if (slice_equals_nocase(from->request->headers[i].name, names->items[0]) &&
-            !parse(from->recipe, from->request->headers[i].value, claim))
+            !parse(from->recipe, from->request->headers[i].value, claim) &&
+            claim->count == CANDIDATES_MAX)
             return false;
-    return true;
+    return claim->count > before;
 }
 
 static bool take_headers(const struct message_source *from, struct claim *claim)

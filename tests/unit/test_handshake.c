@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/slice.h"
+#include "oncehook/event.h"
 #include "oncehook/handshake.h"
 
 #include <jansson.h>
@@ -150,11 +151,40 @@ static void handshakes_are_no_signing_oracles(void **state)
     oh_arena_free(arena);
 }
 
+/* X asks for the HMAC of a token under the key that signs its deliveries, and a number is such a
+ * token and JSON: signed as a body it must not be an event. */
+static void a_token_that_is_json_is_no_event(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"12345", "-1.5e+3", "true", "null"};
+    struct oh_catalog *catalog;
+    struct oh_mapping *mapping;
+    struct oh_extraction out;
+    struct oh_error err;
+    assert_int_equal(oh_catalog_new(&catalog, &err), OH_OK);
+    const struct oh_recipe *recipe = oh_catalog_find(catalog, "x_twitter", NULL);
+    assert_int_equal(oh_mapping_new(recipe, NULL, &mapping, &err), OH_OK);
+    struct oh_arena *arena = oh_arena_new(4096, 1 << 20);
+    for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
+        struct oh_request request = {.method = SLICE_LITERAL("POST"),
+                                     .body = slice_of_text(tokens[i])};
+        assert_int_equal(oh_extract(recipe, mapping, &request, 0, 10, arena, &out, &err), OH_OK);
+        assert_int_equal(out.count, 0);
+    }
+    struct oh_request request = {.body = SLICE_LITERAL("{\"for_user_id\":\"1\"}")};
+    assert_int_equal(oh_extract(recipe, mapping, &request, 0, 10, arena, &out, &err), OH_OK);
+    assert_int_equal(out.count, 1);
+    oh_arena_free(arena);
+    oh_mapping_free(mapping);
+    oh_catalog_free(catalog);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_recorded_exchange_gets_its_answer),
         cmocka_unit_test(handshakes_are_no_signing_oracles),
+        cmocka_unit_test(a_token_that_is_json_is_no_event),
     };
     return cmocka_run_group_tests_name("handshake", tests, NULL, NULL);
 }

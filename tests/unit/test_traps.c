@@ -181,6 +181,12 @@ static void repeated_headers_are_refused_but_for_mollie(void **state)
     t.headers[t.request.header_count++].value =
         SLICE_LITERAL("sha256=0000000000000000000000000000000000000000000000000000000000000000");
     assert_int_equal(verify(&t, "s"), OH_ACCEPTED);
+    /* A line in another form is no signature; the right one beside it still is, as for Mollie's
+     * SDK. */
+    t.headers[t.request.header_count - 1].value = SLICE_LITERAL("sha512=00");
+    assert_int_equal(verify(&t, "s"), OH_ACCEPTED);
+    t.headers[t.request.header_count - 2].value = SLICE_LITERAL("sha512=00");
+    assert_int_equal(verify(&t, "s"), OH_SIGNATURE_MISSING);
 }
 
 /* An id of a call, a message or a deal is a field of the key, never the key. */
