@@ -6,7 +6,7 @@ WITH bounds AS MATERIALIZED (
       FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
                    $$FROM \((?:MINVALUE|'([^']*)')\) TO \((?:MAXVALUE|'([^']*)')\)$$) b
               FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
-             WHERE h.inhparent = 'campaign_events'::regclass) p),
+             WHERE h.inhparent = 'campaign_events'::regclass AND NOT h.inhdetachpending) p),
 missing AS (
     SELECT min(n) AS n
       FROM generate_series(0, 120) n

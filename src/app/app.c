@@ -108,7 +108,7 @@ static bool is_ready(void *context, const char **part)
     if (app->spool && spool_accepts(app->spool))
         return true;
     lanes_get_state(app->lanes, &state);
-    *part = "database";
+    *part = app->spool ? "spool and database" : state.part ? state.part : "database";
     return state.connected == state.total && state.stuck == 0;
 }
 

@@ -30,6 +30,8 @@ struct audit {
     bool is_tty;          /* a progress bar is drawn */
     long long drifts;     /* of the last measure */
     long long mendable;   /* of them, what repair_v1() can take away */
+    bool is_refused;      /* the repair, for a detached month */
+    PGresult *detached;   /* months that are, as this measure saw it: name, mend */
 };
 
 static bool fail(const struct audit *audit)
@@ -135,8 +137,12 @@ static bool begin(struct audit *audit)
                     "IN ACCESS SHARE MODE"))
         return false;
     PQclear(audit->months);
+    PQclear(audit->detached);
     audit->months = PQexec(audit->connection, months);
-    return PQresultStatus(audit->months) == PGRES_TUPLES_OK || fail(audit);
+    audit->detached = PQexec(audit->connection, "SELECT name, mend FROM detached_months()");
+    return (PQresultStatus(audit->months) == PGRES_TUPLES_OK &&
+            PQresultStatus(audit->detached) == PGRES_TUPLES_OK) ||
+           fail(audit);
 }
 
 /* Fills audit_sums and audit_drift; *scope: a row of audit_scope.sql, the caller's. */
@@ -173,6 +179,19 @@ static void print_drift(const struct audit *audit, const PGresult *row, bool is_
     }
 }
 
+/* Events of a detached month are counted and not here: their drift is none to repair. */
+static void print_detached(const struct audit *audit)
+{
+    int count = PQntuples(audit->detached);
+    for (int i = 0; audit->json && i < count; i++)
+        printf("%s\"%s\"", i ? "," : ",\"detached\":[", PQgetvalue(audit->detached, i, 0));
+    if (audit->json && count > 0)
+        putchar(']');
+    for (int i = 0; i < count; i++)
+        fprintf(stderr, "oncehook audit: %s is detached, and its events are not seen: %s\n",
+                PQgetvalue(audit->detached, i, 0), PQgetvalue(audit->detached, i, 1));
+}
+
 /* Prints what the last measure found, as it comes. */
 static bool print_drifts(const struct audit *audit)
 {
@@ -205,6 +224,8 @@ static bool report(struct audit *audit)
     else if (ok)
         printf("%s instances, %s enrollments, %s events: %lld drifts\n", PQgetvalue(scope, 0, 0),
                PQgetvalue(scope, 0, 1), PQgetvalue(scope, 0, 2), audit->drifts);
+    if (ok)
+        print_detached(audit);
     PQclear(scope);
     return ok;
 }
@@ -259,6 +280,13 @@ static bool repair(struct audit *audit)
 {
     const long long drifts = audit->drifts, mendable = audit->mendable;
     PGresult *scope = NULL;
+    if (PQntuples(audit->detached) > 0) {
+        fputs("oncehook audit: --repair is refused while a month is detached: attach it, or rename "
+              "it if its events shall not count any more\n",
+              stderr);
+        audit->is_refused = true;
+        return true;
+    }
     for (long long first = 1; first <= drifts; first += REPAIR_ROWS)
         if (!repair_rows(audit, first))
             return false;
@@ -334,9 +362,10 @@ int cli_audit(int argc, char **argv)
     if (ok && audit.json)
         puts("}");
     PQclear(audit.months);
+    PQclear(audit.detached);
     PQfinish(audit.connection);
     cli_database_release(&database);
     if (fflush(stdout) != 0 || !ok)
         return CLI_USAGE;
-    return audit.drifts == 0 ? CLI_OK : CLI_NO;
+    return audit.drifts == 0 && !audit.is_refused ? CLI_OK : CLI_NO;
 }

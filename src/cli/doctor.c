@@ -31,9 +31,17 @@ static const struct doctor_look looks[] = {
      "Set it to on, as a superuser: ALTER SYSTEM SET …, SELECT pg_reload_conf().", NULL},
     {"rights", "doctor_rights.sql", NULL, UNIT_FLAG, false, 0.5, 1,
      "Rights are given by `oncehook migrate up`; take away what it did not give.", NULL},
+    {"clear secrets", "doctor_secrets.sql", NULL, UNIT_FLAG, false, NONE, 1,
+     "Store a reference in its place, {\"$ref\": \"env:NAME\"}, and have the secret changed: dumps "
+     "and replicas have it.",
+     NULL},
     {"months", "doctor_months.sql", NULL, UNIT_COUNT, true, 3, 2,
      "The gateway makes them every hour: its log says what keeps it from that. By hand: SELECT "
      "oncehook_make_months(3).",
+     NULL},
+    {"detached months", "doctor_detached.sql", NULL, UNIT_FLAG, false, NONE, 1,
+     "Attach it as the schema's owner: its events are counted. To leave it out for good, rename "
+     "it.",
      NULL},
     {"ids", "doctor_ids.sql", NULL, UNIT_SHARE, true, 0.75, 0.5,
      "A server that runs out stops writing. For transaction ids: find what holds VACUUM up "
@@ -244,6 +252,7 @@ static void take(struct doctor *doctor, const struct parameters *given,
     const struct doctor_look *look = finding->look;
     finding->watch = look->watch;
     finding->person = limit_of(doctor, look);
+    finding->todo = look->todo;
     finding->rows = json_array();
     if (look->take)
         look->take(doctor, finding);
@@ -253,6 +262,8 @@ static void take(struct doctor *doctor, const struct parameters *given,
         doctor_add(finding, look->person, NULL, "there is none");
     else
         doctor_not_known(finding, "the schema is missing");
+    if (look->file && strcmp(look->file, "doctor_detached.sql") == 0)
+        doctor->has_detached = finding->state == DOCTOR_PERSON;
 }
 
 /* What needs the gateway comes last, so that its second look is some time after the first. */

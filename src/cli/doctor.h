@@ -26,6 +26,7 @@ struct doctor {
     const struct cli_database *database;
     PGconn *connection;
     bool has_schema;
+    bool has_detached;    /* a month is: then drift must not be repaired */
     char address[300];    /* of /metrics; "" = not known */
     char *first, *second; /* the gateway's metrics, at two times; NULL = not had */
     int64_t first_us, second_us;
@@ -40,6 +41,7 @@ struct doctor_finding {
     const struct doctor_look *look;
     enum doctor_state state;
     double watch, person; /* the limits; NAN = none */
+    const char *todo;     /* the look's, or another */
     json_t *rows;         /* [{"state","value","subject","words"}], the worst first */
     char unknown[256];    /* why it was not looked at */
 };

@@ -110,7 +110,7 @@ static void print_finding(const struct doctor_finding *finding, enum doctor_stat
             print_row(finding, row, printed++ == 0);
     }
     if (state >= DOCTOR_WATCH)
-        printf("  %-16s   -> %s\n", "", look->todo);
+        printf("  %-16s   -> %s\n", "", finding->todo);
 }
 
 static void print_text(const struct doctor *doctor, const struct doctor_finding *findings,
@@ -163,7 +163,7 @@ static json_t *finding_json(const struct doctor_finding *finding)
                      look->at_least, "watch", limit_json(finding->watch), "person",
                      limit_json(finding->person), "rows", rows, "unknown",
                      finding->unknown[0] ? finding->unknown : NULL, "todo",
-                     finding->state >= DOCTOR_WATCH ? look->todo : NULL);
+                     finding->state >= DOCTOR_WATCH ? finding->todo : NULL);
 }
 
 static void print_json(const struct doctor *doctor, const struct doctor_finding *findings,

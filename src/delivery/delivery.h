@@ -94,7 +94,9 @@ enum admission_verdict {
     ADMISSION_SHARE,     /* this source holds its share: 503 */
     ADMISSION_TOO_LARGE, /* more events than the queue holds at all: 413 */
     ADMISSION_OLD,       /* what waits has waited longer than queue.age: 503 */
-    ADMISSION_DOWN,      /* the database is known to be away: 503 */
+    ADMISSION_DOWN,      /* events are known not to be committed now: 503 */
+    ADMISSION_SPOOL,     /* the same, and the spool takes none either: 503 */
+    ADMISSION_STOPPING,  /* the process ends: 503 */
 };
 
 struct admission *admission_new(const struct config *config) OH_MUST_CHECK;

@@ -132,6 +132,17 @@ static void refuse(struct http_thread *thread, h2o_req_t *req, const struct conf
     answer_problem(req, 401, "the delivery was not accepted");
 }
 
+/* What is not well now: only a look knows it. */
+static struct log_field log_part(struct http_thread *thread, enum admission_verdict verdict)
+{
+    const struct http_hooks *hooks = &thread->http->hooks;
+    const char *part = NULL;
+    bool is_asked = verdict == ADMISSION_DOWN || verdict == ADMISSION_SPOOL;
+    if (!is_asked || hooks->is_ready(hooks->context, &part))
+        return (struct log_field){.name = NULL};
+    return log_text("part", part);
+}
+
 static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
                              const struct config_source *source, enum admission_verdict verdict)
 {
@@ -139,13 +150,16 @@ static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
         [ADMISSION_FULL] = {503, RETRY_OVERLOAD_S, "too much is waiting; send it again"},
         [ADMISSION_SHARE] = {503, RETRY_OVERLOAD_S,
                              "too much of this source is waiting; send it again"},
-        [ADMISSION_OLD] = {503, RETRY_OVERLOAD_S, "the database is slow; send it again"},
-        [ADMISSION_DOWN] = {503, RETRY_DATABASE_S, "the database is away; send it again"},
+        [ADMISSION_OLD] = {503, RETRY_OVERLOAD_S, "what waits has waited too long; send it again"},
+        [ADMISSION_DOWN] = {503, RETRY_DATABASE_S, "events cannot be committed now; send it again"},
+        [ADMISSION_SPOOL] = {503, RETRY_DATABASE_S,
+                             "neither the database nor the spool takes events now; send it again"},
+        [ADMISSION_STOPPING] = {503, RETRY_DATABASE_S, "this gateway is stopping; send it again"},
         [ADMISSION_TOO_LARGE] = {413, 0, "more events than the queue holds"},
     };
     count_answer(thread, source, answers[verdict].status);
     LOG_RATE_LIMITED(LOG_WARNING, "http", "delivery not admitted", log_text("source", source->name),
-                     log_text("reason", answers[verdict].detail));
+                     log_text("reason", answers[verdict].detail), log_part(thread, verdict));
     if (answers[verdict].retry_after_s)
         refusal_answer(thread, req, &answers[verdict]);
     else

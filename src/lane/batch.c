@@ -226,9 +226,9 @@ static void bisect_rows(struct batch *batch, struct delivery_event **rows, size_
 
 /* One more try is allowed after `action`? Makes ready for it. */
 static bool prepare_retry(struct batch *batch, enum store_action action, uint32_t attempt,
-                          int64_t deadline_mono_us, const struct store_error *error)
+                          int64_t deadline_mono_us, struct store_error *error)
 {
-    struct store_error again;
+    enum store_action made;
     switch (action) {
     case STORE_RETRY:
         if (strcmp(error->sqlstate, "40P01") == 0)
@@ -236,13 +236,15 @@ static bool prepare_retry(struct batch *batch, enum store_action action, uint32_
         pause_before_retry(attempt);
         return true;
     case STORE_MAKE_MONTH:
-        return store_make_months(batch->store, MONTHS_AHEAD, deadline_mono_us, &again) ==
-               STORE_COMMITTED;
+        made = store_make_months(batch->store, MONTHS_AHEAD, deadline_mono_us, error);
+        if (made != STORE_COMMITTED && made != STORE_RECONNECT)
+            batch->wants = BATCH_WANTS_PAUSE; /* nothing can be captured: *error says why */
+        return made == STORE_COMMITTED;
     case STORE_RECONNECT:
         /* Outcome unknown: the ledger makes the second try harmless. The filter forgets
          * after the connection is made and before it is used: earlier, another lane could still
          * learn what a former primary committed. */
-        return batch->reconnect(batch->context, deadline_mono_us, store_error_words(error));
+        return batch->reconnect(batch->context, deadline_mono_us, error);
     default:
         return false;
     }

@@ -23,7 +23,7 @@ struct batch {
     struct metrics_shard *shard;
     bool has_spool; /* what PostgreSQL cannot take now is turned away to it */
     /* Waits for a new connection until the deadline (monotonic µs); false: there is none. */
-    bool (*reconnect)(void *context, int64_t deadline_mono_us, const char *why);
+    bool (*reconnect)(void *context, int64_t deadline_mono_us, const struct store_error *why);
     void *context;
     uint32_t lane;                 /* for logs */
     struct delivery_event **items; /* [config->batch.events] gathered, as the turns came */

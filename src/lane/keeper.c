@@ -30,17 +30,19 @@ static struct link *link_at(const struct keeper *keeper, uint32_t number)
 }
 
 /* With the link's mutex held. True if the reason is a new one. */
-static bool set_state(struct link *link, enum link_state state, const char *why)
+static bool set_state(struct link *link, enum link_state state, const struct store_error *error)
 {
+    const char *why = error ? store_error_words(error) : "";
     bool is_new = strncmp(link->problem, why, sizeof(link->problem) - 1) != 0;
     snprintf(link->problem, sizeof(link->problem), "%s", why);
+    link->part = error ? store_error_part(error) : NULL;
     atomic_store(&link->state, state);
     pthread_cond_signal(link->changed);
     return is_new;
 }
 
-void keeper_take(struct keeper *keeper, struct link *link, enum link_state state, const char *why,
-                 int64_t pause_ms)
+void keeper_take(struct keeper *keeper, struct link *link, enum link_state state,
+                 const struct store_error *why, int64_t pause_ms)
 {
     pthread_mutex_lock(link->mutex);
     link->not_before_mono_us = clock_mono_us() + pause_ms * 1000;
@@ -56,18 +58,18 @@ void keeper_take(struct keeper *keeper, struct link *link, enum link_state state
  * one. */
 static void note_failure(struct keeper *keeper, uint32_t number, const struct store_error *error)
 {
-    const char *why = store_error_words(error);
     bool is_new = false;
     for (uint32_t i = 0; i < keeper->count; i++) {
         struct link *link = link_at(keeper, i);
         pthread_mutex_lock(link->mutex);
         if (i == number || atomic_load(&link->state) == LINK_LOST)
-            is_new |= set_state(link, LINK_DOWN, why);
+            is_new |= set_state(link, LINK_DOWN, error);
         pthread_mutex_unlock(link->mutex);
     }
     if (is_new)
         LOG_LINE(LOG_ERROR, "lane", "cannot use PostgreSQL", log_int("lane", number),
-                 log_text("sqlstate", error->sqlstate), log_text("reason", why));
+                 log_text("sqlstate", error->sqlstate),
+                 log_text("reason", store_error_words(error)));
 }
 
 static bool try_link(struct keeper *keeper, uint32_t number)
@@ -75,14 +77,16 @@ static bool try_link(struct keeper *keeper, uint32_t number)
     struct link *link = link_at(keeper, number);
     struct store_error error;
     int64_t deadline_us = clock_mono_us() + keeper->config->database.connect_timeout_ms * 1000;
-    if (!store_connect(link->store, deadline_us, &error)) {
+    if (!store_connect(link->store, deadline_us, &error) ||
+        store_make_months(link->store, 0, deadline_us, &error) != STORE_COMMITTED) {
+        store_disconnect(link->store);
         note_failure(keeper, number, &error);
         return false;
     }
     keeper->on_connected(keeper->context);
     LOG_LINE(LOG_INFO, "lane", "connected to PostgreSQL", log_int("lane", number));
     pthread_mutex_lock(link->mutex);
-    set_state(link, LINK_UP, "");
+    set_state(link, LINK_UP, NULL);
     pthread_mutex_unlock(link->mutex);
     return true;
 }

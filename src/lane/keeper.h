@@ -3,7 +3,9 @@
  * name server or by a host that drops packets, and what waits in a lane is attended to meanwhile.
  *
  * One lane's connection at a time is the probe. While it fails, the others wait and PostgreSQL is
- * asked once per pause (full jitter, at most 250 ms); after its success they follow at once. */
+ * asked once per pause (full jitter, at most 250 ms); after its success they follow at once. A
+ * server that has no month for new events, and cannot be given one, is no better than one that is
+ * away. */
 #ifndef LANE_KEEPER_H
 #define LANE_KEEPER_H
 
@@ -26,6 +28,7 @@ struct link {
     _Atomic enum link_state state;
     int64_t not_before_mono_us; /* no try before that */
     char problem[256];          /* why it is not connected, "" = it is */
+    const char *part;           /* of the database that is not well; static */
 };
 
 struct keeper;
@@ -41,8 +44,8 @@ struct keeper *keeper_start(const struct config *config, struct link *first, siz
 
 /* Hands the link's store over to be connected again, now or after pause_ms. `state` is LINK_LOST or
  * LINK_DOWN. Thread: the lane's. */
-void keeper_take(struct keeper *keeper, struct link *link, enum link_state state, const char *why,
-                 int64_t pause_ms);
+void keeper_take(struct keeper *keeper, struct link *link, enum link_state state,
+                 const struct store_error *why, int64_t pause_ms);
 
 /* Ends the thread; a connect in progress is given up by its store's stop flag. NULL is allowed. */
 void keeper_stop(struct keeper *keeper);

@@ -70,6 +70,8 @@ struct lanes {
     struct lane lanes[];
 };
 
+static const char connection_lost[] = "connection to PostgreSQL lost";
+
 static enum link_state state_of(const struct lane *lane)
 {
     return atomic_load_explicit(&lane->link.state, memory_order_relaxed);
@@ -109,7 +111,9 @@ static enum admission_verdict check_lane(const struct lanes *lanes, const struct
                                          uint32_t source, int64_t now_us)
 {
     if (state_of(lane) == LINK_DOWN)
-        return lanes->spool && spool_accepts(lanes->spool) ? ADMISSION_OK : ADMISSION_DOWN;
+        return !lanes->spool                 ? ADMISSION_DOWN
+               : spool_accepts(lanes->spool) ? ADMISSION_OK
+                                             : ADMISSION_SPOOL;
     const struct source_queue *queue = &lane->turns.queues[source];
     int64_t oldest_us = atomic_load_explicit(&queue->oldest_mono_us, memory_order_relaxed);
     int64_t age_max_us = lanes->config->queue.age_ms * 1000;
@@ -165,7 +169,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     uint32_t source = delivery->source->number;
 
     if (atomic_load_explicit(&lanes->stopping, memory_order_relaxed))
-        return ADMISSION_DOWN;
+        return ADMISSION_STOPPING;
     for (uint32_t i = 0; i < delivery->event_count; i++) {
         struct delivery_event *item = &delivery->events[i];
         if (item->outcome != DELIVERY_UNDECIDED)
@@ -350,21 +354,22 @@ static bool attend(struct lane *lane)
     return state == LINK_UP;
 }
 
-static void lose(struct lane *lane, enum link_state state, const char *why, int64_t pause_ms)
+static void lose(struct lane *lane, enum link_state state, const char *what,
+                 const struct store_error *why, int64_t pause_ms)
 {
     store_disconnect(lane->batch.store);
     lane->lost_mono_us = clock_mono_us();
-    LOG_LINE(LOG_WARNING, "lane", "connection to PostgreSQL lost", log_int("lane", lane->number),
-             log_text("reason", why));
+    LOG_LINE(LOG_WARNING, "lane", what, log_int("lane", lane->number),
+             log_text("reason", store_error_words(why)));
     keeper_take(lane->lanes->keeper, &lane->link, state, why, pause_ms);
 }
 
 /* Called by the batch when its connection is lost with the outcome unknown. Waits for a new one
  * until the deadline; while a spool is there, only as long as this is no outage. */
-static bool reconnect(void *context, int64_t deadline_mono_us, const char *why)
+static bool reconnect(void *context, int64_t deadline_mono_us, const struct store_error *why)
 {
     struct lane *lane = context;
-    lose(lane, LINK_LOST, why, 0);
+    lose(lane, LINK_LOST, connection_lost, why, 0);
     while (!attend(lane))
         if ((lane->lanes->spool && state_of(lane) == LINK_DOWN) ||
             clock_mono_us() > deadline_mono_us || atomic_load(&lane->lanes->stopping))
@@ -401,12 +406,14 @@ static void run_batch(struct lane *lane)
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
-    const char *why = store_error_words(&batch->problem);
+    const struct store_error *why = &batch->problem;
     if (state_of(lane) == LINK_UP) {
         if (batch->wants == BATCH_WANTS_PAUSE)
-            lose(lane, LINK_DOWN, why, INTAKE_PAUSE_MS);
-        else if (batch->wants == BATCH_WANTS_CHECKS || !store_is_connected(batch->store))
-            lose(lane, LINK_LOST, why, 0);
+            lose(lane, LINK_DOWN, "PostgreSQL cannot take events now", why, INTAKE_PAUSE_MS);
+        else if (!store_is_connected(batch->store))
+            lose(lane, LINK_LOST, connection_lost, why, 0);
+        else if (batch->wants == BATCH_WANTS_CHECKS)
+            lose(lane, LINK_LOST, "the connection is made anew, to check the server", why, 0);
     }
     hand_back(lane);
     if (state_of(lane) == LINK_DOWN)
@@ -415,6 +422,7 @@ static void run_batch(struct lane *lane)
 
 static void *run_lane(void *argument)
 {
+    static const struct store_error closed = {.text = "PostgreSQL closed the connection"};
     struct lane *lane = argument;
     thread_set_name("lane", lane->number);
     while (!is_time_to_stop(lane)) {
@@ -424,7 +432,7 @@ static void *run_lane(void *argument)
         if (lane->batch.count > 0)
             run_batch(lane);
         else if (!store_check_idle(lane->batch.store))
-            lose(lane, LINK_LOST, "PostgreSQL closed the connection", 0);
+            lose(lane, LINK_LOST, connection_lost, &closed, 0);
     }
     pthread_mutex_lock(&lane->mutex);
     lane->has_ended = true;
@@ -460,7 +468,8 @@ static bool lane_init(struct lanes *lanes, uint32_t number, struct metrics *metr
                                .mutex = &lane->mutex,
                                .changed = &lane->changed,
                                .state = LINK_LOST, /* the first try is on its way */
-                               .problem = "not connected yet"};
+                               .problem = "not connected yet",
+                               .part = "database"};
     if (batch->store)
         store_set_patience(batch->store, 0, &lanes->keeper_stopping);
     return turns_init(&lane->turns, lanes->config->source_count) && batch->store &&
@@ -533,9 +542,11 @@ void lanes_get_state(struct lanes *lanes, struct lanes_state *state)
         if (oldest_us > state->oldest_waiting_us)
             state->oldest_waiting_us = oldest_us;
         state->waiting += (uint32_t)(lane->turns.events / lanes->config->batch.events);
-        if ((!connected || is_stuck) && !state->problem[0])
+        if ((!connected || is_stuck) && !state->problem[0]) {
             snprintf(state->problem, sizeof(state->problem), "%s",
                      connected ? "PostgreSQL does not answer" : lane->link.problem);
+            state->part = connected ? "database (it does not answer)" : lane->link.part;
+        }
         pthread_mutex_unlock(&lane->mutex);
     }
 }

@@ -50,6 +50,7 @@ struct lanes_state {
     uint32_t waiting;          /* full batches queued beyond those in flight */
     int64_t oldest_waiting_us; /* age of the oldest event not yet sent; 0 = none */
     char problem[256];         /* why a lane is not connected, "" = all are */
+    const char *part;          /* of the database that is not well then; static, NULL = all is */
 };
 void lanes_get_state(struct lanes *lanes, struct lanes_state *state);
 

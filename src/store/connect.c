@@ -152,6 +152,12 @@ static bool set_session(struct store *store, int64_t deadline_mono_us, struct st
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
+static void refuse_server(struct store_error *error, const char *sqlstate, const char *why)
+{
+    store_set_error(error, sqlstate, why);
+    error->part = "database (a start-up check fails)";
+}
+
 /* One start-up check: a value that SQL gives and why any other than the wanted one is refused. */
 static bool check_server(struct store *store, int64_t deadline_mono_us, struct store_error *error)
 {
@@ -194,14 +200,14 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
             " (SELECT coalesce(max(version), 0) FROM schema_migrations)",
             0, NULL, deadline_mono_us, &rows, error) != STORE_COMMITTED) {
         if (strcmp(error->sqlstate, "42P01") == 0)
-            store_set_error(error, "42P01", "the schema is missing: run `oncehook migrate up`");
+            refuse_server(error, "42P01", "the schema is missing: run `oncehook migrate up`");
         return false;
     }
     int version = (int)strtol(PQgetvalue(rows, 0, COLUMN_VERSION), NULL, 10);
     int wanted = schema_version_wanted();
     bool good = version == wanted || version == wanted + 1;
     if (!good) {
-        store_set_error(error, "F0000", "");
+        refuse_server(error, "F0000", "");
         snprintf(error->text, sizeof(error->text),
                  "the schema has version %d, this gateway works on %d and %d: %s", version, wanted,
                  wanted + 1,
@@ -217,7 +223,7 @@ static bool check_server(struct store *store, int64_t deadline_mono_us, struct s
                      log_text("reason", checks[i].why));
             continue;
         }
-        store_set_error(error, "F0000", checks[i].why);
+        refuse_server(error, "F0000", checks[i].why);
         good = false;
     }
     PQclear(rows);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What cannot be captured is kept byte for byte: one call of quarantine_v1, and the months. Rare
  * work, so its parameters travel as text. */
-#include "store/store.h"
+#include "store/room.h"
 
 #include "base/encode.h"
 #include "base/slice.h"
@@ -150,8 +150,7 @@ enum store_action store_quarantine(struct store *store, const struct delivery *d
     char *body = format_bytea(raw.data, raw.len), *sha256 = format_bytea(digest, sizeof(digest));
     enum store_action action = STORE_STOP_INTAKE;
     if (!url || !headers || !body || !sha256) {
-        snprintf(error->sqlstate, sizeof(error->sqlstate), "53200");
-        snprintf(error->text, sizeof(error->text), "out of memory in the gateway");
+        store_set_error(error, "53200", "out of memory in the gateway");
         goto out;
     }
     const char *values[] = {delivery->source->name,
@@ -180,6 +179,10 @@ enum store_action store_make_months(struct store *store, int ahead, int64_t dead
     char number[16];
     snprintf(number, sizeof(number), "%d", ahead);
     const char *values[] = {number};
-    return store_query(store, "/* oncehook_make_months */ SELECT oncehook_make_months($1::int)", 1,
-                       values, deadline_mono_us, NULL, error);
+    enum store_action action =
+        store_query(store, "/* oncehook_make_months */ SELECT oncehook_make_months($1::int)", 1,
+                    values, deadline_mono_us, NULL, error);
+    if (action != STORE_COMMITTED && action != STORE_RECONNECT)
+        error->part = "database (no month for new events)";
+    return action;
 }

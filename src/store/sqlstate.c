@@ -55,6 +55,20 @@ enum store_action store_action_for(const char *sqlstate, bool names_constraint)
     return action;
 }
 
+const char *store_error_part(const struct store_error *error)
+{
+    if (error->part)
+        return error->part;
+    switch (store_action_for(error->sqlstate, true)) {
+    case STORE_RECONNECT:
+        return "database";
+    case STORE_STOP_INTAKE:
+        return "database (it is out of something)";
+    default:
+        return "database (it refuses the gateway)";
+    }
+}
+
 /* Classes whose messages speak of connections, objects and the server, not of a row's content. */
 static const char *const wordy_classes[] = {"08", "0A", "25", "26", "28", "3D", "40",
                                             "42", "53", "55", "57", "58", "F0", "XX"};

@@ -62,6 +62,7 @@ void store_set_error(struct store_error *error, const char *sqlstate, const char
     size_t len = strcspn(error->text, "\n");
     error->text[len] = '\0';
     error->names_constraint = false;
+    error->part = NULL;
 }
 
 static void take_result_error(const PGresult *result, struct store_error *error)

@@ -30,6 +30,7 @@ struct store_error {
     char sqlstate[6];      /* "" = none: the outcome is unknown */
     char text[256];        /* server's primary message, never a detail (it may quote a row) */
     bool names_constraint; /* the server named the constraint that was violated */
+    const char *part;      /* what is not well, see store_error_part(); NULL: as sqlstate says */
 };
 
 struct store;
@@ -108,5 +109,9 @@ enum store_action store_action_for(const char *sqlstate, bool names_constraint);
 /* What a log or a page may say of the error: its text, or static words where the server's message
  * may quote a row (data errors, and whatever a trigger of the user's own raises). Pure. */
 const char *store_error_words(const struct store_error *error);
+
+/* What of the database keeps events out, for /readyz: static words that begin with "database", and
+ * only for a server that is not there or does not answer are no more than that. Pure. */
+const char *store_error_part(const struct store_error *error);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "upkeep/chores.h"
 
+#include <libpq-fe.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -44,7 +45,18 @@ static enum store_action make_months(struct upkeep *upkeep, struct store *store,
                                      int64_t deadline_us, struct store_error *error)
 {
     (void)upkeep;
-    return store_make_months(store, MONTHS_AHEAD, deadline_us, error);
+    PGresult *rows = NULL;
+    enum store_action action = store_make_months(store, MONTHS_AHEAD, deadline_us, error);
+    if (action == STORE_COMMITTED)
+        action =
+            store_query(store, "/* detached_months */ SELECT name, mend FROM detached_months()", 0,
+                        NULL, deadline_us, &rows, error);
+    for (int i = 0; i < PQntuples(rows); i++)
+        LOG_LINE(LOG_WARNING, "upkeep", "a month is detached",
+                 log_text("month", PQgetvalue(rows, i, 0)),
+                 log_text("mend", PQgetvalue(rows, i, 1)));
+    PQclear(rows);
+    return action;
 }
 
 static enum store_action bind_orphans(struct upkeep *upkeep, struct store *store,

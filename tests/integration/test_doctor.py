@@ -87,6 +87,28 @@ def page(**values):
     return "".join(f"{name} {value}\n" for name, value in {**well, **values}.items())
 
 
+# ---- secrets in clear --------------------------------------------------------------------------------
+
+
+def test_secrets_in_clear_are_found_by_their_rows_and_never_shown(database):
+    (instance, _), = database.seed(1, 0)
+    template = database.value("SELECT id::text FROM campaign_templates")
+    assert fires(database, "clear secrets", "fine") is None
+    database.sql("ALTER TABLE campaign_instances DISABLE TRIGGER campaign_instances_provider_config_secrets")
+    database.sql("UPDATE campaign_instances SET provider_config = %s", json.dumps({"api_key": "value-that-is-secret"}))
+    database.sql("ALTER TABLE campaign_instances ENABLE TRIGGER campaign_instances_provider_config_secrets")
+    fires(database, "clear secrets", "person")
+    database.sql("UPDATE campaign_templates SET settings = %s", json.dumps({"smtp": {"password": "value-that-is-secret"}}))
+    told = doctor(database)[1]["clear secrets"]
+    assert [row["subject"] for row in told["rows"]] == [f"campaign_instances {instance}", f"campaign_templates {template}"]
+    for options in ((), ("--json",)):
+        done = oncehook("doctor", "--database", database.gateway_url, *options, check=False)
+        assert instance in done.stdout and "value-that-is-secret" not in done.stdout + done.stderr
+    database.sql("UPDATE campaign_templates SET settings = %s", json.dumps({"smtp": {"password": {"$ref": "env:SMTP"}}}))
+    database.sql("UPDATE campaign_instances SET provider_config = '{}'")
+    fires(database, "clear secrets", "fine")
+
+
 # ---- the whole ---------------------------------------------------------------------------------------
 
 def test_a_system_that_is_well_needs_nobody(start_gateway, database, sees_all):
@@ -101,7 +123,7 @@ def test_a_system_that_is_well_needs_nobody(start_gateway, database, sees_all):
     for name in ("answers", "disks", "hit ratio", "slow statements"):  # of this machine
         states.pop(name)
     assert set(states.values()) == {"fine"}, states
-    assert told["state"] == "watch" and sum(told["counts"].values()) == len(told["checks"]) == 30
+    assert told["state"] == "watch" and sum(told["counts"].values()) == len(told["checks"]) == 32
 
 
 def test_text_says_first_what_needs_a_person(database):
@@ -116,7 +138,7 @@ def test_text_says_first_what_needs_a_person(database):
     assert first[0].startswith("  quarantine       2 days, 1 in all, most of them of bad")
     assert "limit: 24 h" in first[0] and "\x1b" not in done.stdout
     assert first[1].strip().startswith("-> Look at them")
-    assert re.fullmatch(r"30 looks: 1 for a person, 0 to watch, \d+ not taken, \d+ fine", titles[-1])
+    assert re.fullmatch(r"32 looks: 1 for a person, 0 to watch, \d+ not taken, \d+ fine", titles[-1])
     assert "because no address of a gateway: -c FILE with admin.listen, or --admin URL" in done.stdout
 
 

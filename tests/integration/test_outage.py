@@ -136,6 +136,58 @@ def test_refuse_says_503_at_once_while_the_database_is_known_to_be_down(start_ga
     process.wait_until(lambda: gateway.deliver("hmac", source.event()).status == 200, what="back")
 
 
+def reasons(gateway):
+    return {(line["reason"], line.get("part")) for line in gateway.log_lines()
+            if line["message"] == "delivery not admitted"}
+
+
+def test_what_is_said_of_a_refusal_is_true(start_gateway, server):
+    """Away, unfit, or out of something: each by its name, and never "away" for a server that is there."""
+    cluster, database, _ = server
+    gateway = start_gateway(database=database)
+    source = gateway.sources["hmac"]
+
+    def refused_for(part):
+        process.wait_until(lambda: gateway.request("GET", "/readyz").status == 503, what="not ready")
+        process.wait_until(lambda: gateway.request("GET", "/readyz").json["detail"] == f"not ready: {part}", what=part)
+        answer = gateway.deliver("hmac", source.event())
+        assert (answer.status, answer.json["detail"]) == (503, "events cannot be committed now; send it again")
+        assert ("events cannot be committed now; send it again", part) in reasons(gateway)
+        assert json.loads(gateway.admin("/readyz").body)["detail"].startswith(f"Events cannot be taken now: {part}: ")
+
+    cluster.crash()
+    refused_for("database")
+    cluster.start()
+    process.wait_until(lambda: gateway.request("GET", "/readyz").status == 200, what="ready again")
+    database.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    end_lanes = ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                 " AND application_name LIKE 'oncehook lane%%'")
+    database.sql(end_lanes)
+    refused_for("database (a start-up check fails)")
+    database.sql(f"ALTER DATABASE {database.name} RESET synchronous_commit")
+    process.wait_until(lambda: gateway.request("GET", "/readyz").status == 200, what="ready again")
+    assert gateway.deliver("hmac", source.event()).status == 200
+
+
+def test_a_full_spool_is_not_said_to_be_a_database_that_is_away(start_spooling, server):
+    cluster, database, _ = server
+    gateway = start_spooling({"spool": {"bytes": "4MiB"}, "limits": {"body_bytes": "1MiB"}})
+    source = gateway.sources["hmac"]
+    cluster.crash()
+    process.wait_until(lambda: gateway.metric("oncehook_database_up") == 0, what="the outage")
+    words = "neither the database nor the spool takes events now; send it again"
+
+    def fill():
+        answer = gateway.deliver("hmac", source.event(filler="x" * 60000))
+        ready = gateway.request("GET", "/readyz")
+        return (answer.status, ready.status) == (503, 503) and (answer.json["detail"], ready.json["detail"]) == \
+            (words, "not ready: spool and database")
+    process.wait_until(fill, 30, what="a full spool")
+    assert (words, "spool and database") in reasons(gateway)
+    cluster.start()
+    process.wait_until(lambda: gateway.deliver("hmac", source.event()).status == 200, 30, what="back")
+
+
 # ---- spool ----------------------------------------------------------------------------------------------
 
 

@@ -57,16 +57,16 @@ static void sqlstate_words_that_may_quote_a_row_are_not_shown(void **state)
         struct store_error error;
         bool is_shown;
     } rows[] = {
-        {{"", "connection refused", false}, true},
-        {{"42501", "permission denied", false}, true},
-        {{"57P01", "terminating", false}, true},
-        {{"28P01", "password authentication", false}, true},
-        {{"F0000", "our own words", false}, true},
-        {{"22P02", "invalid input: \"row\"", false}, false},
-        {{"23514", "violates check", false}, false},
-        {{"P0001", "a trigger's: row", false}, false},
-        {{"42601", "syntax error at row", false}, false},
-        {{"UE001", "a trigger's own", false}, false},
+        {{"", "connection refused", false, NULL}, true},
+        {{"42501", "permission denied", false, NULL}, true},
+        {{"57P01", "terminating", false, NULL}, true},
+        {{"28P01", "password authentication", false, NULL}, true},
+        {{"F0000", "our own words", false, NULL}, true},
+        {{"22P02", "invalid input: \"row\"", false, NULL}, false},
+        {{"23514", "violates check", false, NULL}, false},
+        {{"P0001", "a trigger's: row", false, NULL}, false},
+        {{"42601", "syntax error at row", false, NULL}, false},
+        {{"UE001", "a trigger's own", false, NULL}, false},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         bool is_shown = strcmp(store_error_words(&rows[i].error), rows[i].error.text) == 0;
@@ -75,11 +75,29 @@ static void sqlstate_words_that_may_quote_a_row_are_not_shown(void **state)
     }
 }
 
+static void sqlstate_names_the_part_that_is_not_well(void **state)
+{
+    (void)state;
+    static const struct {
+        struct store_error error;
+        const char *part;
+    } rows[] = {
+        {{"", "connection refused", false, NULL}, "database"},
+        {{"57P01", "terminating", false, NULL}, "database"},
+        {{"53100", "disk full", false, NULL}, "database (it is out of something)"},
+        {{"42501", "permission denied", false, NULL}, "database (it refuses the gateway)"},
+        {{"F0000", "our own words", false, "database (its own)"}, "database (its own)"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_string_equal(store_error_part(&rows[i].error), rows[i].part);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sqlstate_asks_for_what_the_table_says),
         cmocka_unit_test(sqlstate_never_means_committed),
+        cmocka_unit_test(sqlstate_names_the_part_that_is_not_well),
         cmocka_unit_test(sqlstate_words_that_may_quote_a_row_are_not_shown),
     };
     return cmocka_run_group_tests_name("sqlstate", tests, NULL, NULL);
