@@ -2,8 +2,8 @@
 /* oncehook forget: a person leaves the database; keys and counters stay (docs/forget.md).
  *
  * First the enrollments are marked, so that nothing new keeps a payload; then events, contacts and
- * quarantine are walked in small transactions. Ended half-way, it is run again. This node's spool
- * is read and never changed: what is drained from it is captured without its payload. */
+ * quarantine are walked in small transactions; last, this node's spool, if nobody owns it. Ended
+ * half-way, it is run again. */
 #include "cli/cli.h"
 
 #include "base/embedded.h"
@@ -32,7 +32,8 @@ struct forget {
     bool dry_run, is_tty;
     PGresult *who;      /* enrollments, emails: array literals, parameters of the next calls */
     PGresult *workflow; /* its id; NULL = none */
-    long long marks, events, contacts, quarantined, left_in_spool;
+    long long marks, events, contacts, quarantined, in_spool;
+    bool is_left_in_spool;
 };
 
 static bool fail(const struct forget *forget)
@@ -201,10 +202,12 @@ static bool holds(struct oh_slice bytes, const char *text)
     return false;
 }
 
-/* True if a record names one of the rows of `terms`. */
-static bool names(const struct delivery *delivery, const PGresult *terms)
+/* True if a record names one of the rows of `context`, terms. */
+static bool names(void *context, const struct delivery *delivery)
 {
+    const PGresult *terms = context;
     const struct oh_event *event = delivery->events[0].event;
+    const struct oh_request *request = &delivery->request;
     for (int i = 0; i < PQntuples(terms); i++) {
         const char *term = PQgetvalue(terms, i, 0);
         uint8_t uuid[16];
@@ -212,13 +215,16 @@ static bool names(const struct delivery *delivery, const PGresult *terms)
             memcmp(uuid, event->enrollment_id, sizeof(uuid)) == 0)
             return true;
         if (event ? holds(event->payload, term) || holds(event->raw, term)
-                  : holds(delivery->request.body, term) || holds(delivery->request.url, term))
+                  : holds(request->body, term) || holds(request->url, term))
             return true;
+        for (size_t h = 0; !event && h < request->header_count; h++)
+            if (holds(request->headers[h].value, term))
+                return true;
     }
     return false;
 }
 
-static void count_records(struct forget *forget, struct spool *spool, const PGresult *terms)
+static void count_records(struct forget *forget, struct spool *spool, PGresult *terms)
 {
     struct spool_state state;
     spool_get_state(spool, &state);
@@ -229,49 +235,75 @@ static void count_records(struct forget *forget, struct spool *spool, const PGre
             continue;
         }
         for (size_t i = 0; i < chunk->count; i++)
-            forget->left_in_spool += names(chunk->deliveries[i], terms);
+            forget->in_spool += names(terms, chunk->deliveries[i]);
         done += chunk->last - chunk->first + 1;
         spool_release(spool, chunk);
         draw(forget, "spooled events looked at", (long long)done, (long long)state.waiting);
     }
 }
 
-/* A spool without an owner is read through; one that a gateway drains is not touched. */
+static bool change_records(struct forget *forget, const struct config *config, PGresult *terms)
+{
+    struct spool_forgotten done;
+    struct oh_error err;
+    if (spool_forget(config, names, terms, &done, &err) != OH_OK) {
+        fprintf(stderr, "oncehook forget: spool: %s\n", err.text);
+        return false;
+    }
+    forget->in_spool = (long long)done.changed;
+    forget->is_left_in_spool = done.unreadable > 0 || done.set_aside > 0;
+    if (done.unreadable > 0)
+        printf("              %" PRIu64 " records cannot be read, and stay: drain it, then delete "
+               "the damaged-… files\n",
+               done.unreadable);
+    if (done.set_aside > 0)
+        printf("              %" PRIu64 " damaged-… files are not looked into: delete them when "
+               "nobody needs them\n",
+               done.set_aside);
+    return true;
+}
+
+/* A spool that nobody owns loses the person. One that a gateway owns is not touched: what it drains
+ * loses its payload in the database, and its files are deleted as they are drained. */
 static bool look_at_spool(struct forget *forget, const struct config *config)
 {
     const char *const who[] = {PQgetvalue(forget->who, 0, 0), forget->contact,
                                PQgetvalue(forget->who, 0, 1)};
+    const char *directory = config->spool.directory;
     struct spool *spool = NULL;
     struct spool_state state;
     struct oh_error err;
     pid_t owner = 0;
+    if (access(directory, F_OK) != 0)
+        return true;
     if (spool_look(config, &spool, &owner, &err) != OH_OK) {
         fprintf(stderr, "oncehook forget: spool: %s\n", err.text);
         return false;
     }
     spool_get_state(spool, &state);
-    PGresult *terms =
-        owner || state.waiting == 0
-            ? NULL
-            : ask(forget, "SELECT unnest(array_remove($1::text[] || $2 || $3::text[], NULL))", 3,
-                  who);
-    if (terms)
+    PGresult *terms = ask(forget,
+                          "SELECT unnest(array_remove($1::text[] || $2 || $3::text[], NULL)) UNION "
+                          "SELECT r.id::text FROM enrollment_references r WHERE r.enrollment_id = "
+                          "ANY ($1::text[]::uuid[])",
+                          3, who);
+    bool ok = terms != NULL;
+    if (ok && !owner && forget->dry_run)
         count_records(forget, spool, terms);
     spool_close(spool);
+    if (ok && !owner && !forget->dry_run)
+        ok = change_records(forget, config, terms);
+    PQclear(terms);
     if (forget->is_tty)
         cli_clear_bar();
-    if (owner && state.waiting > 0)
-        printf("spool         %" PRIu64 " events wait; process %d drains them, and what names a "
-               "forgotten enrollment is captured without its payload\n",
-               state.waiting, (int)owner);
-    else
-        printf("spool         %lld of %" PRIu64 " events that wait in %s name them\n",
-               forget->left_in_spool, state.waiting, config->spool.directory);
-    if (forget->left_in_spool > 0)
-        printf("              they stay on this disk until `oncehook spool drain`; then run this "
-               "again\n");
-    bool ok = terms || owner || state.waiting == 0;
-    PQclear(terms);
+    if (owner && state.waiting > 0) {
+        forget->is_left_in_spool = true;
+        printf("spool         %" PRIu64 " events wait in %s, which process %d has: let it drain "
+               "them or stop it, then run this again\n",
+               state.waiting, directory, (int)owner);
+    } else if (ok) {
+        printf("spool         %lld records in %s %s what they say\n", forget->in_spool, directory,
+               forget->dry_run ? "would lose" : "have lost");
+    }
     return ok;
 }
 
@@ -346,7 +378,7 @@ int cli_forget(int argc, char **argv)
                      "Make a person leave the database: payloads of events, bodies in quarantine, "
                      "the contact's row. Keys and counters stay, and a redelivery is a duplicate. "
                      "It may be run again, and after Ctrl-C goes on where it was.\vExit: 0 done, 1 "
-                     "done but for events that wait in this node's spool, 2 usage or database.",
+                     "done but for what this node's spool still holds, 2 usage or database.",
                      argc, argv);
     if (!is_usage_right(&forget) || !cli_database_find(&where, true, &database))
         return CLI_USAGE;
@@ -359,5 +391,5 @@ int cli_forget(int argc, char **argv)
     cli_database_release(&database);
     if (fflush(stdout) != 0 || !ok)
         return CLI_USAGE;
-    return forget.left_in_spool > 0 ? CLI_NO : CLI_OK;
+    return forget.is_left_in_spool ? CLI_NO : CLI_OK;
 }

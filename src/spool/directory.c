@@ -157,6 +157,25 @@ static enum oh_status find_segments(struct spool *spool, struct oh_error *err)
     return OH_OK;
 }
 
+size_t directory_count_aside(const struct spool *spool)
+{
+    int fd = openat(spool->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    size_t count = 0;
+    if (!directory) {
+        if (fd >= 0)
+            close(fd);
+        return 0;
+    }
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        count += strncmp(entry->d_name, "damaged-", 8) == 0 && len > 3 &&
+                 strcmp(entry->d_name + len - 3, ".db") == 0;
+    }
+    closedir(directory);
+    return count;
+}
+
 /* ---- losses ---------------------------------------------------------------------------------- */
 
 void directory_note_loss(struct spool *spool, uint64_t first, uint64_t last, const char *reason,

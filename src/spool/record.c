@@ -80,9 +80,9 @@ static void put_text(struct record_buffer *buffer, struct oh_slice text)
     put_bytes(buffer, text.data, text.data ? text.len : 0);
 }
 
-static void put_event(struct record_buffer *buffer, const struct delivery_event *item)
+static void put_event(struct record_buffer *buffer, const struct oh_event *event,
+                      struct oh_slice scope)
 {
-    const struct oh_event *event = item->event;
     bool same = event->payload.data && slice_equals(event->payload, event->raw);
     unsigned flags = (event->has_enrollment ? RECORD_ENROLLMENT : 0) |
                      (event->has_instance ? RECORD_INSTANCE : 0) |
@@ -94,7 +94,7 @@ static void put_event(struct record_buffer *buffer, const struct delivery_event 
     put_u8(buffer, event->channel);
     put_u8(buffer, flags);
     put_i64(buffer, event->occurred_at_us);
-    put_text(buffer, item->scope);
+    put_text(buffer, scope);
     put_text(buffer, event->key);
     put_text(buffer, event->provider_type);
     put_text(buffer, event->raw);
@@ -106,13 +106,13 @@ static void put_event(struct record_buffer *buffer, const struct delivery_event 
         put_text(buffer, event->payload);
 }
 
-static void put_unreadable(struct record_buffer *buffer, const struct delivery *delivery)
+static void put_unreadable(struct record_buffer *buffer, const char *reason,
+                           const struct oh_request *request)
 {
-    const struct oh_request *request = &delivery->request;
     char *url = store_mask_url(request->url);
     if (!url)
         buffer->failed = true;
-    put_text(buffer, slice_of_text(delivery->unreadable));
+    put_text(buffer, slice_of_text(reason));
     put_text(buffer, request->method);
     put_text(buffer, slice_of_text(url));
     put_text(buffer, request->body);
@@ -126,7 +126,8 @@ static void put_unreadable(struct record_buffer *buffer, const struct delivery *
     free(url);
 }
 
-enum oh_status record_encode(struct record_buffer *buffer, const struct delivery_event *event)
+static void put_head(struct record_buffer *buffer, const struct delivery_event *event,
+                     struct oh_slice source, struct oh_slice provider)
 {
     const struct delivery *delivery = event->delivery;
     buffer->len = 0;
@@ -135,12 +136,37 @@ enum oh_status record_encode(struct record_buffer *buffer, const struct delivery
     put_u8(buffer, event->event ? KIND_EVENT : KIND_UNREADABLE);
     put_i64(buffer, delivery->accepted_wall_us);
     put_bytes(buffer, delivery->id, sizeof(delivery->id));
-    put_text(buffer, slice_of_text(delivery->source->name));
-    put_text(buffer, slice_of_text(delivery->source->provider));
+    put_text(buffer, source);
+    put_text(buffer, provider);
+}
+
+enum oh_status record_encode(struct record_buffer *buffer, const struct delivery_event *event)
+{
+    const struct delivery *delivery = event->delivery;
+    put_head(buffer, event, slice_of_text(delivery->source->name),
+             slice_of_text(delivery->source->provider));
     if (event->event)
-        put_event(buffer, event);
+        put_event(buffer, event->event, event->scope);
     else
-        put_unreadable(buffer, delivery);
+        put_unreadable(buffer, delivery->unreadable, &delivery->request);
+    return buffer->failed ? OH_NO_MEMORY : OH_OK;
+}
+
+enum oh_status record_encode_bare(struct record_buffer *buffer, const struct record *record)
+{
+    const struct delivery_event *item = &record->delivery->events[0];
+    put_head(buffer, item, record->source, record->provider);
+    if (item->event) {
+        struct oh_event bare = *item->event;
+        bare.raw = SLICE_LITERAL("");
+        bare.payload = (struct oh_slice){NULL, 0};
+        put_event(buffer, &bare, item->scope);
+    } else {
+        const struct oh_request bare = {.method = record->delivery->request.method,
+                                        .url = SLICE_LITERAL(""),
+                                        .body = SLICE_LITERAL("")};
+        put_unreadable(buffer, "forgotten while it waited in the spool", &bare);
+    }
     return buffer->failed ? OH_NO_MEMORY : OH_OK;
 }
 

@@ -30,6 +30,12 @@ struct record_buffer {
  */
 enum oh_status record_encode(struct record_buffer *buffer,
                              const struct delivery_event *event) OH_MUST_CHECK;
+
+/* The same for a record that was read, without what it says of a person: an event keeps its key,
+ * type, times and ids, an unreadable delivery its source and time. */
+struct record;
+enum oh_status record_encode_bare(struct record_buffer *buffer,
+                                  const struct record *record) OH_MUST_CHECK;
 void record_buffer_free(struct record_buffer *buffer);
 
 /* One record, read. */

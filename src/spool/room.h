@@ -81,6 +81,11 @@ struct spool {
     struct spool_reader reader;
 };
 
+/* ---- spool.c ---- */
+
+/* Not open yet. NULL: no memory. */
+struct spool *spool_new(const struct config *config);
+
 /* ---- directory.c ---- */
 
 /* Opens the directory, takes the lock (unless it only looks; *owner: who holds it, 0 = nobody),
@@ -106,6 +111,9 @@ void directory_note_loss(struct spool *spool, uint64_t first, uint64_t last, con
 
 /* Calls `each` for every line of `losses`. */
 void directory_read_losses(const struct spool *spool, spool_on_loss *each, void *context);
+
+/* How many `damaged-…` segments are kept for people. */
+size_t directory_count_aside(const struct spool *spool);
 
 /* ---- writer.c ---- */
 enum oh_status writer_start(struct spool *spool, struct oh_error *err);

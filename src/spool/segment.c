@@ -194,6 +194,44 @@ enum segment_result segment_open(const char *path, struct segment **out, struct 
     return SEGMENT_OK;
 }
 
+enum segment_result segment_open_to_change(const char *path, struct segment **out,
+                                           struct oh_error *err)
+{
+    struct segment *segment;
+    enum segment_result result = segment_open(path, &segment, err);
+    *out = NULL;
+    if (result != SEGMENT_OK)
+        return result;
+    result = run(segment,
+                 "PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; "
+                 "PRAGMA wal_autocheckpoint=0",
+                 err);
+    if (result == SEGMENT_OK)
+        result = prepare(segment, "BEGIN IMMEDIATE", &segment->begin, err);
+    if (result == SEGMENT_OK)
+        result = prepare(segment, "UPDATE records SET hash=?2, bytes=?3 WHERE number=?1",
+                         &segment->add, err);
+    if (result == SEGMENT_OK)
+        result = prepare(segment, "COMMIT", &segment->commit, err);
+    if (result != SEGMENT_OK) {
+        segment_close(segment, false);
+        return result;
+    }
+    *out = segment;
+    return SEGMENT_OK;
+}
+
+enum segment_result segment_rebuild(struct segment *segment, struct oh_error *err)
+{
+    enum segment_result result = run(segment, "VACUUM", err);
+    return result != SEGMENT_OK
+               ? result
+               : fail(segment->db,
+                      sqlite3_wal_checkpoint_v2(segment->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+                                                NULL),
+                      err);
+}
+
 void segment_close(struct segment *segment, bool well)
 {
     if (!segment)

@@ -30,6 +30,16 @@ enum segment_result segment_create(const char *path, struct segment **out,
 enum segment_result segment_open(const char *path, struct segment **out,
                                  struct oh_error *err) OH_MUST_CHECK;
 
+/* Opens for reading and, with nobody else there, for changing rows: segment_begin(), segment_add()
+ * of a number that is there puts these bytes in place of its own, segment_commit(). What was in
+ * their place is overwritten. */
+enum segment_result segment_open_to_change(const char *path, struct segment **out,
+                                           struct oh_error *err) OH_MUST_CHECK;
+
+/* Builds the file anew from its rows, on disk, and empties the WAL: no byte of a row that is gone
+ * is left in either. Needs room for the file once more. */
+enum segment_result segment_rebuild(struct segment *segment, struct oh_error *err) OH_MUST_CHECK;
+
 /* Ends it. `well`: written to its end, so the WAL is moved into the file and removed; else no file
  * is touched. NULL is allowed. */
 void segment_close(struct segment *segment, bool well);

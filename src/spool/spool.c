@@ -18,7 +18,7 @@ enum {
     SETTLE_BYTES = 8 * 1024 * 1024, /* what SQLite reads again after a crash */
 };
 
-static struct spool *spool_new(const struct config *config)
+struct spool *spool_new(const struct config *config)
 {
     struct spool *spool = calloc(1, sizeof(*spool));
     if (!spool)

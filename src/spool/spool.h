@@ -83,6 +83,19 @@ bool spool_wait(struct spool *spool, int64_t timeout_ms);
 enum oh_status spool_look(const struct config *config, struct spool **out, pid_t *owner,
                           struct oh_error *err) OH_MUST_CHECK;
 
+/* Takes a spool that nobody owns for a moment, and has every record that names a person lose what
+ * it says (record_encode_bare()): it is drained and counted as before. True from `names`: it does.
+ * May be called again after an error. Errors: as spool_open(), and a segment that cannot be
+ * rewritten. */
+typedef bool spool_names(void *context, const struct delivery *delivery);
+struct spool_forgotten {
+    uint64_t changed;    /* records */
+    uint64_t unreadable; /* records that cannot be judged, and stay */
+    uint64_t set_aside;  /* `damaged-…` segments, which are not looked into */
+};
+enum oh_status spool_forget(const struct config *config, spool_names *names, void *context,
+                            struct spool_forgotten *out, struct oh_error *err) OH_MUST_CHECK;
+
 /* Calls `each` for every range of lost records since the first start. `words`: reason, segment and
  * time. */
 typedef void spool_on_loss(void *context, uint64_t first, uint64_t last, const char *words);

@@ -407,7 +407,10 @@ static void add_event(struct param_array *params, const struct delivery_event *i
         param_add_null(&params[P_BYTES]);
     } else {
         param_add_null(&params[P_PAYLOAD]);
-        param_add_bytes(&params[P_BYTES], event->raw);
+        if (event->raw.len > 0)
+            param_add_bytes(&params[P_BYTES], event->raw);
+        else /* forgotten while it waited in the spool */
+            param_add_null(&params[P_BYTES]);
     }
 }
 

@@ -195,18 +195,66 @@ def spooled(database, tmp_path):
     return str(config)
 
 
-def test_the_spool_is_read_and_what_waits_in_it_is_told_and_captured_without_payload(database, spooled):
+def in_files(directory, text):
+    """The files of the directory that hold the text."""
+    return [name for name in os.listdir(directory)
+            if text.encode() in open(os.path.join(directory, name), "rb").read()]
+
+
+def test_what_waits_in_the_spool_loses_the_person_and_is_counted(database, spooled):
     marked, gone = (str(uuid.UUID(bytes=number.to_bytes(8, "little") + bytes(8))) for number in (7, 9))
     (instance, _), = database.seed()
     database.sql("INSERT INTO campaign_enrollments (id, instance_id) VALUES (%s, %s)", marked, instance)
 
-    def run(who):
-        done = oncehook("forget", "-c", spooled, "--enrollment", who, check=False)
-        return done.returncode, "1 of 50 events that wait" in done.stdout, "until `oncehook spool drain`" in done.stdout
-    assert run(marked) == run(gone) == (1, True, True)
+    def run(who, *options):
+        done = oncehook("forget", "-c", spooled, "--enrollment", who, *options, check=False)
+        return done.returncode, next(line for line in done.stdout.splitlines() if line.startswith("spool")).split()[1]
+    assert run(marked, "--dry-run") == run(marked) == run(gone) == (0, "1") and run(marked) == (0, "0")
     assert oncehook("spool", "drain", "-c", spooled).stdout.startswith("50 drained")
-    assert kept(database, marked) == 0  # its row says that it is forgotten
-    assert kept(database, gone) == 1    # there is no row to say so: that is what the second run is for
-    assert run(marked) == run(gone) == (0, False, False)
-    assert kept(database, gone) == 0 and database.value("SELECT count(*) FROM campaign_events") == 50
+    assert kept(database, marked) == 0 and kept(database, gone) == 0
+    assert database.value("SELECT count(*) FROM campaign_events") == 50
+    assert database.value("SELECT count(*) FROM campaign_events WHERE payload IS NOT NULL OR payload_bytes <> ''") == 48
     assert audit(database) == 0
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_nothing_of_the_person_is_left_in_the_files_of_the_spool(start_gateway, database, tmp_path, end):
+    """Half a thousand records, every fifth of the person, in several segments; the gateway is stopped, or killed
+    with its WAL as it was."""
+    directory = tmp_path / "spool"
+    (_, enrollments), = database.seed(1, 5)
+    away = database.gateway_url.replace(f":{database.cluster.port}/", ":9/")
+    config = {"outage": "spool", "spool": {"directory": str(directory), "bytes": "2MiB"},
+              "database": {"url": away, "owner_url": database.owner_url}}
+    gateway = start_gateway(config)
+    source, planted = gateway.sources["hmac"], "Ann.Planted@example.com"
+    for number in range(100):
+        events = [source.event(enrollment_id=who, note=f"{planted if who == enrollments[0] else 'other@example.com'} " * 9)
+                  for who in enrollments]
+        assert [gateway.deliver("hmac", one, tls=False).status for one in events] == [202] * 5
+    body = b"no JSON for " + planted.lower().encode()
+    assert gateway.post("hmac", body).status == 202
+
+    def run(*options):
+        return oncehook("forget", "-c", gateway.config_path, "--enrollment", enrollments[0], "--email", planted,
+                        *options, check=False)
+    done = run()
+    assert done.returncode == 1 and f"which process {gateway.child.pid} has" in done.stdout, done.stdout + done.stderr
+    getattr(gateway, end)()
+    assert len(in_files(directory, planted)) > 1 and "101 records" in run("--dry-run").stdout
+    others = sum(open(directory / name, "rb").read().count(b"other@example.com") for name in os.listdir(directory))
+    done = run()
+    assert done.returncode == 0 and "101 records" in done.stdout, done.stdout + done.stderr
+    assert in_files(directory, planted) == in_files(directory, planted.lower()) == []
+    assert others and in_files(directory, "other@example.com")
+
+    with open(gateway.config_path, encoding="utf-8") as file:
+        text = file.read()
+    with open(gateway.config_path, "w", encoding="utf-8") as file:
+        file.write(text.replace(away, database.gateway_url))
+    done = oncehook("spool", "drain", "-c", gateway.config_path)
+    assert done.stdout == "501 drained, 0 lost, 0 left\n", done.stdout
+    assert database.value("SELECT count(*) FROM campaign_events") == 500 and database.counter_drift() == []
+    assert kept(database, enrollments[0]) == 0 and kept(database, enrollments[1]) == 100 and audit(database) == 0
+    assert database.sql("SELECT body, reason FROM quarantined_deliveries")[0][1].startswith("forgotten")
+    gateway.child = None if end == "stop" else gateway.child
