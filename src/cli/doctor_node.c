@@ -157,7 +157,8 @@ void doctor_take_drift(struct doctor *doctor, struct doctor_finding *finding)
     take_number(doctor, finding, "oncehook_counter_drift", "every counter is what its events are",
                 "counters differ from their events");
     if (doctor->has_detached)
-        finding->todo = "Attach the detached months: their events are counted, and are not where audit looks.";
+        finding->todo =
+            "Attach the detached months: their events are counted, and are not where audit looks.";
 }
 
 void doctor_take_slow(struct doctor *doctor, struct doctor_finding *finding)

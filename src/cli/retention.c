@@ -15,7 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DAY_S = 86400, WAIT_S = 60 };
+/* WALK_PAUSE: as the gateway's own, upkeep/retention.c. */
+enum { DAY_S = 86400, WAIT_S = 60, WALK_PAUSE = 3 };
 
 /* The parameters of retention_plan.sql; retention_step_v2() has one more, the run's workflow. */
 enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, PARAMETER_COUNT };
@@ -216,8 +217,8 @@ static bool run_steps(struct retention *r)
             r->cache += amount;
         else if (strcmp(step, "forgotten") == 0) {
             r->keys += amount;
-            /* As long as the step and its commit took, whose WAL captures wait for. */
-            usleep((useconds_t)(clock_mono_us() - began_us));
+            /* Of the step and its commit, whose WAL captures wait for. */
+            usleep((useconds_t)((clock_mono_us() - began_us) * WALK_PAUSE));
         } else if (strcmp(step, "archived") == 0)
             *(strcmp(name, "failed") == 0 ? &r->failed : &r->completed) += amount;
         else

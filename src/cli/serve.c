@@ -2,6 +2,7 @@
 /* oncehook serve: the gateway in the foreground. */
 #include "app/app.h"
 #include "cli/cli.h"
+#include "log/log.h"
 
 #include <unistd.h>
 
@@ -21,7 +22,8 @@ int cli_serve(int argc, char **argv)
     if (!config)
         return CLI_USAGE;
     if (app_run(config, &err) != OH_OK) {
-        fprintf(stderr, "oncehook: %s\n", err.text);
+        LOG_LINE(LOG_ERROR, "app", "the gateway could not be started",
+                 log_text("reason", err.text));
         _exit(CLI_USAGE); /* threads may run already: nothing of theirs is torn down under them */
     }
     config_free(config);

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DAY_S = 86400, TRIES = 20 };
+/* After a step of the walk over keys, captures have the disk for so many times as long. */
+enum { DAY_S = 86400, TRIES = 20, WALK_PAUSE = 3 };
 enum { COMPLETED, FAILED, EVENTS, LEDGER, WORKFLOW, PARAMETER_COUNT };
 
 static const char *write_days(char text[24], int64_t seconds)
@@ -26,7 +27,7 @@ static enum store_action take_step(struct store *store, const char *const *param
                                    bool *is_done, int64_t *dropped, struct store_error *error)
 {
     enum store_action action = STORE_RETRY;
-    bool has_worked = false; /* keys were walked: as long is left for captures */
+    bool has_worked = false; /* keys were walked */
     const int64_t began_us = clock_mono_us();
     for (int i = 0; i < TRIES && action == STORE_RETRY; i++) {
         PGresult *row = NULL;
@@ -47,7 +48,8 @@ static enum store_action take_step(struct store *store, const char *const *param
     }
     if (action == STORE_COMMITTED && has_worked) {
         char seconds[24]; /* of the commit too, whose WAL captures wait for */
-        snprintf(seconds, sizeof(seconds), "%.3f", (double)(clock_mono_us() - began_us) / 1e6);
+        snprintf(seconds, sizeof(seconds), "%.3f",
+                 (double)(clock_mono_us() - began_us) * WALK_PAUSE / 1e6);
         const char *const values[] = {seconds};
         action = store_query(store, "/* retention_pause */ SELECT pg_sleep($1::float8)", 1, values,
                              INT64_MAX, NULL, error);

@@ -432,3 +432,13 @@ def test_a_sigkill_loses_nothing_that_was_answered(start_gateway, database, rng)
     assert present <= set(sent), "an event that nobody sent"
     assert_each_once(database)
     print(json.dumps({"acknowledged": len(acked), "sent": len(sent), "kills": 5}))
+
+
+def test_a_start_that_fails_is_a_line_of_the_log_like_any_other(start_gateway):
+    first = start_gateway()
+    second = start_gateway({"listen": {"http": f"127.0.0.1:{first.http_port}"}}, wait=False)
+    second.expect_exit = second.child.wait(30)
+    assert second.expect_exit == 2
+    line = second.log_lines()[-1]  # each of them is JSON
+    assert (line["level"], line["message"]) == ("error", "the gateway could not be started")
+    assert str(first.http_port) in line["reason"] and "time" in line
