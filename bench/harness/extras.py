@@ -12,7 +12,7 @@ import time
 from .base import Failed, say
 from .rows import LARGE
 
-IDLE_CONNECTIONS, STARTS = 4096, 5
+STARTS = 5
 LARGE_EVENTS, KEYS_PER_EVENT = 20e6, 2.5
 LARGE_BYTES_PER_EVENT = 2800  # with 2.5 keys, indexes, the room that building them takes, and WAL
 
@@ -20,19 +20,20 @@ LARGE_BYTES_PER_EVENT = 2800  # with 2.5 keys, indexes, the room that building t
 def idle_connections(bench):
     """The gateway's memory, in MiB, with idle TLS connections. The default limit is as many as there are: it
     is raised, so that none stands in the way of another."""
+    wanted = bench.options.idle_connections
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if most < IDLE_CONNECTIONS + 500:
+    if most < wanted + 500:
         say(f"idle connections are left out: a process may have {most} descriptors (ulimit -Hn)")
         return None
-    config = bench.write_config("idle.yaml", limits={"connections": IDLE_CONNECTIONS + 100})
+    config = bench.write_config("idle.yaml", limits={"connections": wanted + 100})
     server = bench.start_gateway(config)
     try:
-        result = bench.load("idle", server, "https", "--idle", "--connections", IDLE_CONNECTIONS, "--seconds", 3,
+        result = bench.load("idle", server, "https", "--idle", "--connections", wanted, "--seconds", 3,
                             "--warmup", 1, "--timeout", 60, config=config)
     finally:
         bench.stop_server(server)
-    if result["totals"]["connected"] != IDLE_CONNECTIONS:
-        raise Failed(f"of {IDLE_CONNECTIONS} idle connections {result['totals']['connected']} were made")
+    if result["totals"]["connected"] != wanted:
+        raise Failed(f"of {wanted} idle connections {result['totals']['connected']} were made")
     return result["rss_mib"]
 
 

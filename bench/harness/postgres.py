@@ -71,8 +71,9 @@ class Postgres:
     def sql(self, text, database="bench"):
         return output(*self.psql(database, "-c", text), cwd="/").strip()
 
-    def fill(self, oncehook):
-        """Roles, schema, campaigns."""
+    def fill(self, oncehook, old_wal=False):
+        """Roles, schema, campaigns. old_wal: segments of WAL to use again, as a server has that has run for a
+        while; a new one makes each anew, in the runs of the first round and not in those of the last."""
         for role in ("oncehook_owner", "oncehook_gateway"):
             self.sql(f"CREATE ROLE {role} LOGIN", "postgres")
         self.sql("CREATE DATABASE bench OWNER oncehook_owner", "postgres")
@@ -84,9 +85,7 @@ class Postgres:
             WITH i AS (SELECT array_agg(id) AS ids FROM campaign_instances)
             INSERT INTO campaign_enrollments (instance_id)
             SELECT i.ids[1 + n % {INSTANCES}] FROM i, generate_series(1, {ENROLLMENTS}) n""")
-        # A server that has run for a while has segments of WAL to use again; a new one would make each
-        # anew, in the runs of the first round and not in those of the last.
-        for _ in range(16):
+        for _ in range(16 if old_wal else 0):
             self.sql("SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000)))"
                      " FROM generate_series(1, 64)")
         self.sql("VACUUM (ANALYZE)")

@@ -15,7 +15,7 @@ MEASURES = {"gateway": "server", "postgres": "PostgreSQL", "client": "client"}
 
 
 def median(runs):
-    """One result of several: the median of each number; the curve of the run whose p99 is the median."""
+    """One result of several: the median of each number, and of each point that all curves have."""
     merged = {}
     for field, first in runs[0].items():
         values = [run.get(field) for run in runs]
@@ -28,7 +28,8 @@ def median(runs):
         else:
             merged[field] = first
     if "latency_curve" in merged:
-        merged["latency_curve"] = sorted(runs, key=lambda run: run["p99_ms"] or 0)[len(runs) // 2]["latency_curve"]
+        merged["latency_curve"] = [[points[0][0], statistics.median(ms for _, ms in points)]
+                                   for points in zip(*(run["latency_curve"] for run in runs))]
     return merged
 
 

@@ -94,7 +94,7 @@ class Bench:
 
     def start(self):
         self.postgres.start()
-        self.postgres.fill(self.oncehook)
+        self.postgres.fill(self.oncehook, old_wal=self.options.seconds >= 1)
         self.config = self.write_config("oncehook.yaml", more_sources=[sendgrid_source(self.directory)])
         kinds = {ROWS[name].server for name in self.options.rows}
         if "noop" in kinds:
