@@ -3,20 +3,15 @@
 #include "lane/pace.h"
 
 enum {
-    SMOOTH = 4,    /* what was known counts three times as much as what is seen */
     FORGET = 8,    /* a batch takes off an eighth of what earlier ones have taught */
     DIFFERENT = 8, /* sizes differ enough when they spread by an eighth of their mean */
 };
 
-static int64_t smooth(int64_t known, int64_t seen)
-{
-    return known ? ((SMOOTH - 1) * known + seen) / SMOOTH : seen;
-}
+static const double fade = 1 - 1.0 / FORGET;
 
 /* Where the sizes differ enough, the line through them; else what was known. */
 static void learn_fixed(struct pace *pace, size_t count, int64_t took_us)
 {
-    const double fade = 1 - 1.0 / FORGET;
     double events = (double)count, us = (double)took_us;
     pace->batches = pace->batches * fade + 1;
     pace->events = pace->events * fade + events;
@@ -37,15 +32,21 @@ static void learn_fixed(struct pace *pace, size_t count, int64_t took_us)
 
 void pace_note(struct pace *pace, size_t count, int64_t took_us)
 {
-    int64_t event_ns = took_us * 1000 / (int64_t)(count ? count : 1);
+    double events = (double)(count ? count : 1), us = (double)took_us;
     pace->number++;
     learn_fixed(pace, count, took_us);
-    if (count >= PACE_LARGE_BATCH)
-        pace->event_ns = smooth(pace->event_ns, event_ns);
-    else if (event_ns < pace->event_ns) /* it can only show that an event takes less */
-        pace->event_ns = event_ns;
-    else
-        pace->event_ns -= pace->event_ns / FORGET;
+    if (count >= PACE_LARGE_BATCH) {
+        /* Sums, so that one short batch that was held up does not count for many long ones. */
+        pace->large_events = pace->large_events * fade + events;
+        pace->large_us = pace->large_us * fade + us;
+    } else if (us / events * pace->large_events < pace->large_us) {
+        /* It can only show that an event takes less. */
+        pace->large_us = us / events * pace->large_events;
+    } else {
+        pace->large_us *= fade;
+    }
+    if (pace->large_events > 0)
+        pace->event_ns = (int64_t)(pace->large_us * 1000 / pace->large_events);
 }
 
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
@@ -53,8 +54,9 @@ size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
     if (pace->event_ns == 0)
         return most;
     int64_t us = is_shared ? PACE_SHARED_US : PACE_BATCH_US;
-    if (us < PACE_FIXED_PARTS * pace->fixed_us)
-        us = PACE_FIXED_PARTS * pace->fixed_us;
+    int64_t least_us = (is_shared ? PACE_SHARED_PARTS : PACE_FIXED_PARTS) * pace->fixed_us;
+    if (us < least_us)
+        us = least_us;
     int64_t events = us * 1000 / pace->event_ns;
     if (events < PACE_LARGE_BATCH)
         events = PACE_LARGE_BATCH;

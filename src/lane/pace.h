@@ -18,8 +18,9 @@ enum {
     PACE_BATCH_US = 20000,
     /* While several sources wait: each waits for the rest of one batch and for its own, so short
        ones keep a flood of one from delaying the others. */
-    PACE_SHARED_US = 4000,
-    PACE_PROBE = 16,      /* every so many batches one of twice the size, to tell the parts apart */
+    PACE_SHARED_US = 8000,
+    PACE_PROBE = 16, /* every so many batches one of twice the size, to tell the parts apart */
+    PACE_SHARED_PARTS = 2,
     PACE_FIXED_PARTS = 3, /* a batch that is cut takes at least so many times its fixed part */
 };
 
@@ -31,7 +32,8 @@ struct pace {
     /* Sums over the batches that ran, older ones fading: how many, events, events squared, time,
        events by time. A line through them has the fixed part where there are no events. */
     double batches, events, events_squared, us, events_us;
-    uint32_t number; /* of the batch */
+    double large_events, large_us; /* the same of large batches alone */
+    uint32_t number;               /* of the batch */
 };
 
 /* A batch of `count` events took so long. */
