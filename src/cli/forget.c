@@ -281,11 +281,12 @@ static bool look_at_spool(struct forget *forget, const struct config *config)
         return false;
     }
     spool_get_state(spool, &state);
-    PGresult *terms = ask(forget,
-                          "SELECT unnest(array_remove($1::text[] || $2 || $3::text[], NULL)) UNION "
-                          "SELECT r.id::text FROM enrollment_references r WHERE r.enrollment_id = "
-                          "ANY ($1::text[]::uuid[])",
-                          3, who);
+    PGresult *terms =
+        ask(forget,
+            "SELECT unnest(array_remove($1::text[] || $2::text || $3::text[], NULL)) UNION "
+            "SELECT r.id::text FROM enrollment_references r WHERE r.enrollment_id = "
+            "ANY ($1::text[]::uuid[])",
+            3, who);
     bool ok = terms != NULL;
     if (ok && !owner && forget->dry_run)
         count_records(forget, spool, terms);

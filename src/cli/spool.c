@@ -320,14 +320,15 @@ int cli_spool(int argc, char **argv)
         {.argument = "status|export|drain", .needed = true, .value = &name},
         {0},
     };
-    cli_read_options(options,
-                     "status: what waits in the spool, how old and how much, and what was lost. "
-                     "export: every record as one line of JSON, in order; the spool stays as it "
-                     "is. drain: brings everything to PostgreSQL, without listening, until it is "
-                     "empty or SIGINT or SIGTERM comes.\vExport and drain work while no gateway "
-                     "owns the spool. Exit: 0 fine, 1 records are left or were lost, 2 usage or "
-                     "configuration.",
-                     argc, argv);
+    cli_read_options(
+        options,
+        "status: what waits in the spool, how old and how much, and what was lost. "
+        "export: every record as one line of JSON, in order; the spool stays as it "
+        "is. drain: brings everything to PostgreSQL, without listening, until it is "
+        "empty or SIGINT or SIGTERM comes.\vExport and drain work while no gateway "
+        "owns the spool. Exit: 0 fine, 1 (drain) records are left or were lost, 2 usage or "
+        "configuration.",
+        argc, argv);
     for (int i = 0; i < ACTION_COUNT; i++)
         if (strcmp(name, actions[i].name) == 0)
             return run(&actions[i], path, json);

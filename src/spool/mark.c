@@ -49,7 +49,11 @@ static bool write_slot(int fd, uint64_t sequence, uint64_t number)
 enum mark_state mark_load(struct mark *mark, int directory, const char *name)
 {
     *mark = (struct mark){.directory = directory, .name = name, .fd = -1};
-    int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+    /* Open for writing where that is allowed: the next save then takes no room on a full disk. */
+    int fd = openat(directory, name, O_RDWR | O_CLOEXEC);
+    bool is_writable = fd >= 0;
+    if (!is_writable)
+        fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? MARK_ABSENT : MARK_DOUBTFUL;
     int fine = 0;
@@ -68,7 +72,10 @@ enum mark_state mark_load(struct mark *mark, int directory, const char *name)
             mark->number = le64toh(slot.number);
         }
     }
-    close(fd);
+    if (is_writable && fine == SLOT_COUNT)
+        mark->fd = fd;
+    else
+        close(fd);
     return fine == SLOT_COUNT ? MARK_FINE : MARK_DOUBTFUL;
 }
 

@@ -22,7 +22,8 @@ struct mark {
     uint64_t sequence, number;
 };
 
-/* Reads directory/name. Errors: none; what cannot be read is MARK_DOUBTFUL. */
+/* Reads directory/name; it stays open where it is fine, until mark_close(). Errors: none; what
+ * cannot be read is MARK_DOUBTFUL. */
 enum mark_state mark_load(struct mark *mark, int directory, const char *name);
 
 /* Puts the number on disk. False: it could not be; errno says why. The number on disk is then the

@@ -46,11 +46,15 @@ static enum store_action make_months(struct upkeep *upkeep, struct store *store,
 {
     (void)upkeep;
     PGresult *rows = NULL;
+    struct store_error of_look;
     enum store_action action = store_make_months(store, MONTHS_AHEAD, deadline_us, error);
-    if (action == STORE_COMMITTED)
-        action =
-            store_query(store, "/* detached_months */ SELECT name, mend FROM detached_months()", 0,
-                        NULL, deadline_us, &rows, error);
+    /* Also where making failed: then one of these may stand in its way. */
+    if (store_query(store, "/* detached_months */ SELECT name, mend FROM detached_months()", 0,
+                    NULL, deadline_us, &rows, &of_look) != STORE_COMMITTED &&
+        action == STORE_COMMITTED) {
+        action = STORE_RETRY;
+        *error = of_look;
+    }
     for (int i = 0; i < PQntuples(rows); i++)
         LOG_LINE(LOG_WARNING, "upkeep", "a month is detached",
                  log_text("month", PQgetvalue(rows, i, 0)),

@@ -33,7 +33,8 @@ static void end_round(struct window *window, int64_t *drifts)
         if (window->drifts > 0)
             LOG_LINE(LOG_ERROR, "upkeep", "counters differ from their events",
                      log_int("drifts", window->drifts), log_text("first", window->first),
-                     log_text("repair", "oncehook audit --repair -c FILE"));
+                     log_text("repair", "oncehook doctor -c FILE says why; then "
+                                        "oncehook audit --repair -c FILE"));
         else
             LOG_LINE(LOG_INFO, "upkeep", "counters agree with their events again",
                      log_int("drifts", 0));

@@ -217,6 +217,20 @@ def test_what_waits_in_the_spool_loses_the_person_and_is_counted(database, spool
     assert audit(database) == 0
 
 
+def test_a_contact_leaves_the_spool_too(database, spooled):
+    """Found by the contact: its address, and its enrollments' ids, are looked for in the records."""
+    enrollment, contact = str(uuid.UUID(bytes=(7).to_bytes(8, "little") + bytes(8))), str(uuid.uuid4())
+    (instance, _), = database.seed()
+    database.sql("INSERT INTO campaign_enrollments (id, instance_id, contact_id) VALUES (%s, %s, %s)",
+                 enrollment, instance, contact)
+    for options in (("--dry-run",), ()):
+        done = oncehook("forget", "-c", spooled, "--contact", contact, *options, check=False)
+        assert done.returncode == 0, done.stderr
+        assert next(line for line in done.stdout.splitlines() if line.startswith("spool")).split()[1] == "1"
+    assert oncehook("spool", "drain", "-c", spooled).stdout.startswith("50 drained")
+    assert kept(database, enrollment) == 0 and audit(database) == 0
+
+
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_nothing_of_the_person_is_left_in_the_files_of_the_spool(start_gateway, database, tmp_path, end):
     """Half a thousand records, every fifth of the person, in several segments; the gateway is stopped, or killed

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct config_source source = {
@@ -170,6 +171,32 @@ static void record_does_not_verify_in_another_place(void **state)
     assert_memory_equal(one, two, sizeof(one));
 }
 
+/* On a full disk nothing new can be made, and the drain must still be able to say how far it is:
+ * else what is drained is never deleted, and the disk stays full. */
+static void mark_loaded_is_saved_where_no_file_can_be_made(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/oncehook-mark-XXXXXX";
+    assert_non_null(mkdtemp(path));
+    int directory = open(path, O_RDONLY | O_DIRECTORY);
+    struct mark mark;
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_ABSENT);
+    assert_true(mark_save(&mark, 10));
+    mark_close(&mark);
+    assert_int_equal(mkdirat(directory, "m.new", 0700), 0); /* stands in the way of a new file */
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
+    assert_true(mark_save(&mark, 11));
+    assert_true(mark_save(&mark, 12));
+    mark_close(&mark);
+    assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
+    assert_int_equal(mark.number, 12);
+    mark_close(&mark);
+    assert_int_equal(unlinkat(directory, "m.new", AT_REMOVEDIR), 0);
+    assert_int_equal(unlinkat(directory, "m", 0), 0);
+    close(directory);
+    rmdir(path);
+}
+
 static void mark_torn_gives_the_number_before(void **state)
 {
     (void)state;
@@ -185,6 +212,7 @@ static void mark_torn_gives_the_number_before(void **state)
     mark_close(&mark);
     assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
     assert_int_equal(mark.number, 30);
+    mark_close(&mark);
 
     int fd = openat(directory, "m", O_RDWR);
     assert_int_equal(pwrite(fd, "\0\0\0\0", 4, newest + 16), 4); /* in its number */
@@ -195,6 +223,7 @@ static void mark_torn_gives_the_number_before(void **state)
     mark_close(&mark);
     assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
     assert_int_equal(mark.number, 31);
+    mark_close(&mark);
     assert_int_equal(unlinkat(directory, "m", 0), 0);
     close(directory);
     rmdir(path);
@@ -210,6 +239,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(record_of_another_version_is_named, setup, teardown),
         cmocka_unit_test(record_does_not_verify_in_another_place),
+        cmocka_unit_test(mark_loaded_is_saved_where_no_file_can_be_made),
         cmocka_unit_test(mark_torn_gives_the_number_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
