@@ -147,8 +147,9 @@ static enum oh_status decode_lines(struct oh_slice text, struct oh_arena *arena,
     for (size_t i = 0; i < text.len; i++)
         if (text.data[i] != '\n' && text.data[i] != '\r')
             symbols[count++] = text.data[i];
-    if (!base64_decode(slice_of(symbols, count), BASE64_PADDING_OPTIONAL, bytes, text.len, &len))
-        return oh_fail(err, OH_UNREADABLE, "the form's field is not base64");
+    if (!base64_decode(slice_of(symbols, count), BASE64_PADDING_OPTIONAL, bytes, text.len, &len) ||
+        len == 0)
+        return oh_fail(err, OH_UNREADABLE, "the form's field holds nothing in base64");
     *out = slice_of((char *)bytes, len);
     return OH_OK;
 }
