@@ -155,6 +155,12 @@ static bool measure(struct audit *audit, PGresult **scope)
         !run_file(audit, "audit_scope.sql", -1, scope))
         return false;
     audit->drifts = strtoll(PQgetvalue(*scope, 0, 3), NULL, 10);
+    /* A mistyped id must not pass as healthy; a deleted one may still have drift. */
+    if (audit->instance && !audit->since && audit->drifts == 0 &&
+        strcmp(PQgetvalue(*scope, 0, 0), "0") == 0) {
+        fprintf(stderr, "oncehook audit: there is no instance %s\n", audit->instance);
+        return false;
+    }
     audit->mendable = strtoll(PQgetvalue(*scope, 0, 4), NULL, 10);
     return run(audit, "COMMIT");
 }
