@@ -147,7 +147,7 @@ def test_load_refuses(arguments, why, gateway):
 def test_load_refuses_a_certificate_that_it_does_not_trust(gateway, tmp_path):
     other = sign.self_signed(str(tmp_path))
     code, said, _ = load("--url", f"https://127.0.0.1:{gateway.https_port}", "--ca", other[0], "--max",
-                         "-c", gateway.config_path, "--source", "hmac", "--timeout", 1, check=False)
+                         "-c", gateway.config_path, "--source", "hmac", "--timeout", 3, check=False)
     assert code == 1 and "certificate" in said, said
 
 

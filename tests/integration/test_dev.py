@@ -420,16 +420,3 @@ def test_a_new_directory_of_an_old_name_starts_empty(make_dev):
     assert not alive(server)
     assert dev.count("old") == 0
     assert dev.stop() == 0
-
-
-def test_demo_once_gives_the_verdict_and_leaves_nothing(make_dev):
-    dev = make_dev().start("--demo", "--once", wait=False)
-    code = dev.child.wait(240)
-    with open(dev.out_path, encoding="utf-8") as out:
-        told = out.read()
-    assert code == 0, told + dev.errors()
-    assert told.startswith("ready\n") and len(told.splitlines()) > 10
-    assert dev.postmaster() is None
-    # A second run on the same database counts in differences and is well too.
-    dev.start("--demo", "--once", wait=False)
-    assert dev.child.wait(240) == 0, dev.errors()
