@@ -40,6 +40,12 @@ def load(*arguments, check=True):
     return 0, done.stderr, result
 
 
+@pytest.fixture
+def gateway(start_gateway):
+    """As everywhere, but what waits may wait: on a busy machine nothing is to be refused for its age."""
+    return start_gateway({"queue": {"age": "2s"}})
+
+
 def load_gateway(gateway, certificate, source, *arguments, tls=True, check=True):
     url = f"https://127.0.0.1:{gateway.https_port}" if tls else f"http://127.0.0.1:{gateway.http_port}"
     return load("--url", url, "--ca", certificate[0], "-c", gateway.config_path, "--source", source,
