@@ -182,7 +182,7 @@ static enum oh_status read_signature(struct load *load, struct fy_node *node, vo
             return read_fail(load, node, "this way to parse needs `%s`", names[i]);
         else if (needs[signature->parse][i] == '.' && given[i])
             return read_fail(load, node, "`%s` does not go with this way to parse", names[i]);
-    if (signature->in == RECIPE_IN_HEADER && signature->names.count == 0)
+    if (signature->in != RECIPE_IN_BODY && !yaml_find(node, SLICE_LITERAL("name")))
         return read_fail(load, node, "`signature` needs the key 'name'");
     if (signature->prefix.data && signature->parse != RECIPE_PARSE_PLAIN)
         return read_fail(load, node, "`prefix` goes with `parse: plain`");

@@ -257,6 +257,7 @@ static void every_mistake_is_an_error_with_its_line(void **state)
          0},
         {12, "    signature: {in: json, name: s, parse: plain, encoding: hex}", "starts with", 0},
         {12, "    signature: {in: header, parse: plain, encoding: hex}", "needs the key 'name'", 0},
+        {12, "    signature: {in: form, parse: plain, encoding: hex}", "needs the key 'name'", 0},
         {12, "    signature: {in: header, name: s, parse: plain, encoding: utf7}", "one of: hex",
          0},
         {12, "    signature: {in: header, name: s, parse: plain, encoding: hex, tag: v1}",
