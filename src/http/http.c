@@ -140,7 +140,8 @@ static void resume_listeners(struct http_thread *thread)
 
 static void on_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
 {
-    while (!h2o_linklist_is_empty(messages))
+    /* There is one message a thread, and it is sent again only after `is_told` is cleared. */
+    if (!h2o_linklist_is_empty(messages))
         h2o_linklist_unlink(messages->next);
     struct http_thread *thread = LIST_ENTRY(receiver, struct http_thread, receiver);
     /* First: what is put there from now on brings the message again. */

@@ -57,8 +57,8 @@ struct http_thread {
     int64_t memory_look_us;           /* when to look again */
     bool trim;                        /* once less is held, give back what malloc keeps */
     struct list lessons;              /* handshakes that brought a secret (http/lesson.c) */
+    struct list refusals;             /* for overload, that wait for their turn (http/refusal.c) */
     uint32_t lesson_count;
-    struct list refusals;            /* for overload, that wait for their turn (http/refusal.c) */
     int refusals_left;               /* how many more this turn of the loop answers at once */
     struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
     size_t deadline_count;
@@ -66,13 +66,13 @@ struct http_thread {
     /* Deliveries that come back from the lanes. */
     h2o_multithread_receiver_t receiver;
     h2o_multithread_message_t message;
-    _Atomic bool is_told;                /* the message is on its way */
     _Atomic(struct delivery *) returned; /* chained by next_decided, the last one first */
 
     _Atomic uint32_t unanswered;       /* requests that wait for their delivery */
     _Atomic uint64_t open_connections; /* connection_count, for other threads */
     _Atomic uint64_t memory_held;      /* when last looked at */
     _Atomic int start;                 /* enum http_thread_start */
+    _Atomic bool is_told;              /* `message` is on its way */
     _Atomic bool is_parked;            /* done, and waiting for the end of the process */
 };
 
