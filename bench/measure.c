@@ -100,9 +100,11 @@ static double latency_ms(const struct measure_result *result, double fraction)
 static json_t *curve(const struct histogram *latencies)
 {
     json_t *points = json_array();
-    for (double rest = 1; latencies && rest * (double)latencies->count >= 0.5; rest /= 2)
-        json_array_append_new(points, json_pack("[f, f]", 1 - rest,
-                                                (double)histogram_at(latencies, 1 - rest) / 1000));
+    for (uint64_t parts = 1; latencies && 2 * latencies->count >= parts; parts *= 2) {
+        double share = 1 - 1 / (double)parts;
+        json_array_append_new(
+            points, json_pack("[f, f]", share, (double)histogram_at(latencies, share) / 1000));
+    }
     return points;
 }
 
