@@ -64,7 +64,8 @@ void answer_problem(h2o_req_t *req, int status, const char *detail)
 
 void answer_problem_retry(h2o_req_t *req, int status, const char *detail, int retry_after_s)
 {
-    add_number(req, H2O_STRLIT("retry-after"), retry_after_s);
+    if (retry_after_s > 0)
+        add_number(req, H2O_STRLIT("retry-after"), retry_after_s);
     answer_problem(req, status, detail);
 }
 

@@ -220,7 +220,7 @@ static _Noreturn void *run_thread(void *argument)
         int32_t wait_ms = waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS;
         (void)h2o_evloop_run(thread->context.loop, has_closed || has_refusals ? 0 : wait_ms);
         http_take_returned(thread); /* the message may be far behind in what the loop has to read */
-        has_refusals = refusal_answer_waiting(thread);
+        has_refusals = refusal_answer_due(thread, phase != HTTP_SERVING);
         has_closed = memory_look(thread);
         thread->keys = vault_get(http->vault, thread->keys); /* what was replaced can be freed */
         http_answer_expired(thread);

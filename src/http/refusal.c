@@ -1,25 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Refusals for overload take turns with everything else. A flood keeps thousands of connections
- * ready to be read; answered as they come, each of them would be served before a calm source's one.
- * So a turn of the loop answers the first few at once and the others at its end, a few a turn. A
- * connection that waits for its refusal asks for nothing, and the next turn is short.
+/* Refusals for overload are held a moment. A client that does not back off sends its next request
+ * as soon as it hears of the last one: answered at once, its connections would keep both the http
+ * threads and the client busy with refusals, and what is accepted, of this source and of others,
+ * would wait for a processor. Held, each connection asks ten times a second at most, and asks for
+ * nothing meanwhile.
  *
- * Nothing is refused later for it than by the turns that the refusals before it take. */
+ * At the end of the moment they take turns with everything else: a few a turn of the loop, so that
+ * the next turn, with what those connections send then, is short. */
 #include "http/room.h"
 
+#include "base/clock.h"
+
 enum {
+    HOLD_MS = 100, /* less than what is accepted may take in an overload: queue.age */
     REFUSALS_A_TURN = 32,
     /* A request that holds more is answered at once: its memory is free again before the next one
        is read. */
-    WAITING_BODY_BYTES = 16 * 1024,
+    HELD_BODY_BYTES = 16 * 1024,
 };
 
 /* In the request's pool. */
 struct refusal {
-    struct list link; /* in its thread's refusals */
+    struct list link; /* in its thread's refusals, by due_mono_us */
     h2o_req_t *req;
     struct http_thread *thread;
     const struct http_refusal_words *words;
+    int64_t due_mono_us;
 };
 
 static void leave(struct refusal *refusal)
@@ -36,32 +42,38 @@ static void on_refusal_dispose(void *pointer)
         leave(refusal);
 }
 
-void refusal_answer(struct http_thread *thread, h2o_req_t *req,
-                    const struct http_refusal_words *words)
+void refusal_hold(struct http_thread *thread, h2o_req_t *req,
+                  const struct http_refusal_words *words)
 {
-    if (thread->refusals_left > 0 || req->entity.len > WAITING_BODY_BYTES) {
-        thread->refusals_left -= thread->refusals_left > 0;
+    if (req->entity.len > HELD_BODY_BYTES) {
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
         return;
     }
     struct refusal *refusal =
         h2o_mem_alloc_shared(&req->pool, sizeof(*refusal), on_refusal_dispose);
-    *refusal = (struct refusal){.req = req, .thread = thread, .words = words};
+    *refusal = (struct refusal){.req = req,
+                                .thread = thread,
+                                .words = words,
+                                .due_mono_us = clock_mono_us() + HOLD_MS * 1000};
     list_push_tail(&thread->refusals, &refusal->link);
     atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
 }
 
-bool refusal_answer_waiting(struct http_thread *thread)
+bool refusal_answer_due(struct http_thread *thread, bool all)
 {
-    for (int i = 0; i < REFUSALS_A_TURN && !list_is_empty(&thread->refusals); i++) {
+    if (list_is_empty(&thread->refusals))
+        return false;
+    int64_t now_us = clock_mono_us();
+    for (int i = 0; !list_is_empty(&thread->refusals); i++) {
         struct refusal *refusal = LIST_ENTRY(thread->refusals.next, struct refusal, link);
+        if (refusal->due_mono_us > now_us && !all)
+            return false;
+        if (i == REFUSALS_A_TURN)
+            return true;
         const struct http_refusal_words *words = refusal->words;
         h2o_req_t *req = refusal->req;
         leave(refusal);
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
     }
-    /* Those that wait come first; what the next turn brings is refused behind them. */
-    bool are_left = !list_is_empty(&thread->refusals);
-    thread->refusals_left = are_left ? 0 : REFUSALS_A_TURN;
-    return are_left;
+    return false;
 }

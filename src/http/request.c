@@ -147,23 +147,27 @@ static void refuse_admission(struct http_thread *thread, h2o_req_t *req,
                              const struct config_source *source, enum admission_verdict verdict)
 {
     static const struct http_refusal_words answers[] = {
-        [ADMISSION_FULL] = {503, RETRY_OVERLOAD_S, "too much is waiting; send it again"},
-        [ADMISSION_SHARE] = {503, RETRY_OVERLOAD_S,
+        [ADMISSION_FULL] = {503, RETRY_OVERLOAD_S, true, "too much is waiting; send it again"},
+        [ADMISSION_SHARE] = {503, RETRY_OVERLOAD_S, true,
                              "too much of this source is waiting; send it again"},
-        [ADMISSION_OLD] = {503, RETRY_OVERLOAD_S, "what waits has waited too long; send it again"},
-        [ADMISSION_DOWN] = {503, RETRY_DATABASE_S, "events cannot be committed now; send it again"},
-        [ADMISSION_SPOOL] = {503, RETRY_DATABASE_S,
+        [ADMISSION_OLD] = {503, RETRY_OVERLOAD_S, true,
+                           "what waits has waited too long; send it again"},
+        [ADMISSION_DOWN] = {503, RETRY_DATABASE_S, false,
+                            "events cannot be committed now; send it again"},
+        [ADMISSION_SPOOL] = {503, RETRY_DATABASE_S, false,
                              "neither the database nor the spool takes events now; send it again"},
-        [ADMISSION_STOPPING] = {503, RETRY_DATABASE_S, "this gateway is stopping; send it again"},
-        [ADMISSION_TOO_LARGE] = {413, 0, "more events than the queue holds"},
+        [ADMISSION_STOPPING] = {503, RETRY_DATABASE_S, false,
+                                "this gateway is stopping; send it again"},
+        [ADMISSION_TOO_LARGE] = {413, 0, false, "more events than the queue holds"},
     };
-    count_answer(thread, source, answers[verdict].status);
+    const struct http_refusal_words *words = &answers[verdict];
+    count_answer(thread, source, words->status);
     LOG_RATE_LIMITED(LOG_WARNING, "http", "delivery not admitted", log_text("source", source->name),
-                     log_text("reason", answers[verdict].detail), log_part(thread, verdict));
-    if (answers[verdict].retry_after_s)
-        refusal_answer(thread, req, &answers[verdict]);
+                     log_text("reason", words->detail), log_part(thread, verdict));
+    if (words->is_held)
+        refusal_hold(thread, req, words);
     else
-        answer_problem(req, answers[verdict].status, answers[verdict].detail);
+        answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
 }
 
 static bool take_token(struct http_bucket *bucket, const struct config_source *source)
@@ -539,11 +543,13 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         oh_arena_free(arena);
         return;
     }
+    static const struct http_refusal_words faster = {429, 1, true,
+                                                     "faster than this source's rate_limit"};
     if (!take_token(&thread->http->buckets[source->number], source)) {
         oh_arena_free(arena);
         metrics_count_reject(thread->shard, source->number, METRIC_REASON_TOO_FAST);
         count_answer(thread, source, 429);
-        answer_problem_retry(req, 429, "faster than this source's rate_limit", 1);
+        refusal_hold(thread, req, &faster);
         return;
     }
     take_delivery(thread, req, source, &request, arena);

@@ -57,9 +57,8 @@ struct http_thread {
     int64_t memory_look_us;           /* when to look again */
     bool trim;                        /* once less is held, give back what malloc keeps */
     struct list lessons;              /* handshakes that brought a secret (http/lesson.c) */
-    struct list refusals;             /* for overload, that wait for their turn (http/refusal.c) */
+    struct list refusals;             /* for overload, held a moment (http/refusal.c) */
     uint32_t lesson_count;
-    int refusals_left;               /* how many more this turn of the loop answers at once */
     struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
     size_t deadline_count;
 
@@ -125,16 +124,17 @@ void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
                            const struct config_source *source,
                            const struct oh_handshake_answer *answer);
 
-/* A refusal for overload (http/refusal.c): answered now, or after those that wait already. `words`
- * must outlive the request. refusal_answer_waiting(): after each turn of the loop; true while some
- * are left. */
+/* A refusal for overload (http/refusal.c): answered a moment later, so that who does not back off
+ * asks for less. `words` must outlive the request. refusal_answer_due(): after each turn of the
+ * loop; `all` of them at the end of the process; true while more are due than it took. */
 struct http_refusal_words {
     int status, retry_after_s;
+    bool is_held; /* else it is answered at once */
     const char *detail;
 };
-void refusal_answer(struct http_thread *thread, h2o_req_t *req,
-                    const struct http_refusal_words *words);
-bool refusal_answer_waiting(struct http_thread *thread);
+void refusal_hold(struct http_thread *thread, h2o_req_t *req,
+                  const struct http_refusal_words *words);
+bool refusal_answer_due(struct http_thread *thread, bool all);
 
 /* limits.memory (http/memory.c). memory_init(): once, before the first thread. memory_look(): after
  * each turn of the loop; true if it closed connections, whose memory the next turn frees. */

@@ -182,6 +182,22 @@ def test_too_fast_is_429_after_verification(start_gateway, database):
     assert stored(database) == statuses.count(200)
 
 
+def test_who_does_not_back_off_is_refused_ten_times_a_second(start_gateway):
+    """A refusal for overload is held for 100 ms, so a connection cannot keep the gateway busy with refusals."""
+    source, calm = sign.Hmac("slow", rate_limit={"per_second": 1, "burst": 1}), sign.Hmac("calm")
+    gateway = start_gateway(sources=[source, calm])
+    assert gateway.deliver("slow", source.event()).status == 200
+    with gateway.wire() as one:
+        began, refused = time.monotonic(), 0
+        while time.monotonic() - began < 0.8:
+            body = source.encode(source.event())
+            one.send(wire.request_bytes("POST", "/in/slow", source.sign(body), body))
+            refused += one.answer().status == 429
+        took = time.monotonic() - began
+    assert 1 <= refused <= took / 0.1, (refused, took)
+    assert gateway.deliver("calm", calm.event()).status == 200
+
+
 # ---- bodies --------------------------------------------------------------------------------------------
 
 
