@@ -67,9 +67,9 @@ static void note_failure(struct keeper *keeper, uint32_t number, const struct st
         pthread_mutex_unlock(link->mutex);
     }
     if (is_new)
-        LOG_LINE(LOG_ERROR, "lane", "cannot use PostgreSQL", log_int("lane", number),
-                 log_text("sqlstate", error->sqlstate),
-                 log_text("reason", store_error_words(error)));
+        LOG_RATE_LIMITED(LOG_ERROR, "lane", "cannot use PostgreSQL", log_int("lane", number),
+                         log_text("sqlstate", error->sqlstate),
+                         log_text("reason", store_error_words(error)));
 }
 
 static bool try_link(struct keeper *keeper, uint32_t number)

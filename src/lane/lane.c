@@ -359,8 +359,8 @@ static void lose(struct lane *lane, enum link_state state, const char *what,
 {
     store_disconnect(lane->batch.store);
     lane->lost_mono_us = clock_mono_us();
-    LOG_LINE(LOG_WARNING, "lane", what, log_int("lane", lane->number),
-             log_text("reason", store_error_words(why)));
+    LOG_RATE_LIMITED(LOG_WARNING, "lane", what, log_int("lane", lane->number),
+                     log_text("reason", store_error_words(why)));
     keeper_take(lane->lanes->keeper, &lane->link, state, why, pause_ms);
 }
 

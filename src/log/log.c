@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -62,11 +63,6 @@ struct log_field log_secret(const char *name, const struct secret *value)
     /* The bytes are not even pointed at: only whether there are any. */
     return (struct log_field){
         .name = name, .kind = LOG_FIELD_SECRET, .integer = value && value->bytes.data};
-}
-
-struct log_field log_suppressed(uint32_t lines)
-{
-    return log_int(lines ? "suppressed" : NULL, lines);
 }
 
 /* ---- one line ---- */
@@ -201,18 +197,53 @@ void log_write(enum log_level level, const char *room, const char *message,
 
 /* ---- rate limiting ---- */
 
-bool log_rate_allows(struct log_rate *rate, uint32_t per_second, uint32_t *suppressed)
+static uint32_t hash_text(uint32_t hash, struct oh_slice text)
 {
-    int64_t now_s = clock_mono_us() / 1000000;
-    int64_t window_s = atomic_load_explicit(&rate->window_s, memory_order_relaxed);
-    /* The thread that moves the window empties it. Another one may count a line into the old window
-     * meanwhile: a line more or less, which a limit of log lines can bear. */
-    if (window_s != now_s && atomic_compare_exchange_strong(&rate->window_s, &window_s, now_s))
-        atomic_store_explicit(&rate->lines, 0, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&rate->lines, 1, memory_order_relaxed) >= per_second) {
-        atomic_fetch_add_explicit(&rate->suppressed, 1, memory_order_relaxed);
-        return false;
-    }
-    *suppressed = atomic_exchange_explicit(&rate->suppressed, 0, memory_order_relaxed);
-    return true;
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.data[i]) * 16777619U; /* FNV-1a */
+    return hash;
+}
+
+static uint32_t hash_line(const char *message, const struct log_field *fields, size_t count)
+{
+    uint32_t hash = hash_text(2166136261U, (struct oh_slice){message, strlen(message)});
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].name && fields[i].kind == LOG_FIELD_TEXT)
+            hash = hash_text(hash, fields[i].text);
+    return hash;
+}
+
+/* True if a line of this kind may be written now. One that has no place takes that of the kind
+ * which has been due for longest, and its count: no line goes untold. */
+static bool rate_allows(struct log_rate *rate, uint32_t hash, uint32_t *suppressed)
+{
+    int64_t now_us = clock_mono_us();
+    pthread_mutex_lock(&rate->mutex);
+    struct log_kind *kind = rate->kinds;
+    for (int i = 0; i < LOG_KINDS_MAX && kind->hash != hash; i++)
+        if (rate->kinds[i].hash == hash || rate->kinds[i].due_us < kind->due_us)
+            kind = &rate->kinds[i];
+    bool is_due = now_us >= kind->due_us;
+    *suppressed = kind->suppressed;
+    if (is_due)
+        *kind = (struct log_kind){.hash = hash, .due_us = now_us + 1000000};
+    else
+        kind->suppressed++;
+    pthread_mutex_unlock(&rate->mutex);
+    return is_due;
+}
+
+void log_write_limited(struct log_rate *rate, enum log_level level, const char *room,
+                       const char *message, const struct log_field *fields, size_t count)
+{
+    enum { FIELDS_MAX = 12 };
+    uint32_t suppressed = 0;
+    if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed) ||
+        !rate_allows(rate, hash_line(message, fields, count), &suppressed))
+        return;
+    struct log_field all[FIELDS_MAX + 1];
+    count = count < FIELDS_MAX ? count : FIELDS_MAX;
+    all[0] = log_int(suppressed ? "suppressed" : NULL, suppressed);
+    memcpy(all + 1, fields, count * sizeof(*fields));
+    log_write(level, room, message, all, count + 1);
 }

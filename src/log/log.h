@@ -13,8 +13,8 @@
 
 #include "oncehook/types.h"
 
+#include <pthread.h>
 #include <stdbool.h>
-#include <stdatomic.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
 
@@ -39,7 +39,6 @@ struct log_field log_real(const char *name, double value);
 struct log_field log_bool(const char *name, bool value);
 struct log_field log_secret(const char *name,
                             const struct secret *value); /* "****", or null if none */
-struct log_field log_suppressed(uint32_t lines);         /* "suppressed":N, nothing if N is 0 */
 
 /* Lines below `level` are dropped. Default LOG_INFO. */
 void log_set_level(enum log_level level);
@@ -56,23 +55,28 @@ void log_write(enum log_level level, const char *room, const char *message,
                   sizeof(log_fields_) / sizeof(log_fields_[0])); \
     } while (0)
 
-/* State of one rate-limited call site: at most `per_second` lines; the next line that gets through
- * carries "suppressed":N. */
+/* State of one rate-limited call site. Lines that say the same (message and texts; numbers may
+ * differ) are of one kind: the first is written at once, then one a second, with "suppressed":N for
+ * those between. A site knows so many kinds; beyond, they wait for a place. */
+enum { LOG_KINDS_MAX = 16 };
 struct log_rate {
-    _Atomic int64_t window_s;
-    _Atomic uint32_t lines;
-    _Atomic uint32_t suppressed;
+    pthread_mutex_t mutex;
+    struct log_kind {
+        uint32_t hash, suppressed;
+        int64_t due_us;
+    } kinds[LOG_KINDS_MAX];
 };
 
-/* True if the caller may write now; *suppressed = lines dropped since the last one. */
-bool log_rate_allows(struct log_rate *rate, uint32_t per_second, uint32_t *suppressed);
+/* Writes the line if its kind is due. */
+void log_write_limited(struct log_rate *rate, enum log_level level, const char *room,
+                       const char *message, const struct log_field *fields, size_t count);
 
-#define LOG_RATE_LIMITED(level, room, message, ...)                                       \
-    do {                                                                                  \
-        static struct log_rate log_rate_;                                                 \
-        uint32_t log_suppressed_;                                                         \
-        if (log_rate_allows(&log_rate_, 10, &log_suppressed_))                            \
-            LOG_LINE(level, room, message, log_suppressed(log_suppressed_), __VA_ARGS__); \
+#define LOG_RATE_LIMITED(level, room, message, ...)                              \
+    do {                                                                         \
+        static struct log_rate log_rate_ = {.mutex = PTHREAD_MUTEX_INITIALIZER}; \
+        const struct log_field log_fields_[] = {__VA_ARGS__};                    \
+        log_write_limited(&log_rate_, (level), (room), (message), log_fields_,   \
+                          sizeof(log_fields_) / sizeof(log_fields_[0]));         \
     } while (0)
 
 #endif

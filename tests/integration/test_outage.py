@@ -1,6 +1,7 @@
 """While PostgreSQL is away: `outage: refuse` says 503 at once, `outage: spool` says 202 and brings every event
 to the database once it is back, whatever is killed meanwhile."""
 
+import datetime
 import json
 import os
 import signal
@@ -134,6 +135,29 @@ def test_refuse_says_503_at_once_while_the_database_is_known_to_be_down(start_ga
     assert took[-4] < 0.05, took
     cluster.start()
     process.wait_until(lambda: gateway.deliver("hmac", source.event()).status == 200, what="back")
+
+
+def test_an_outage_is_logged_at_once_and_then_once_a_second(start_gateway, server):
+    """Of lines that say the same: the first at once, the next a second later with how many were left out."""
+    cluster, database, _ = server
+    gateway = start_gateway(database=database)
+    cluster.crash()
+    refused, until = 0, time.monotonic() + 8  # a lane that has not found out keeps one until its deadline of 3 s
+    while time.monotonic() < until and len([1 for line in gateway.log_lines() if "suppressed" in line]) < 3:
+        refused += gateway.deliver("hmac", gateway.sources["hmac"].event()).status == 503
+    assert refused > 50
+    kinds = {}
+    told = [line for line in gateway.log_lines() if line["level"] in ("warning", "error")]
+    for line in told:
+        kinds.setdefault(tuple(line.get(name) for name in ("message", "source", "reason", "part")), []).append(line)
+    for kind, lines in kinds.items():
+        times = [datetime.datetime.fromisoformat(line["time"].rstrip("Z")) for line in lines]
+        pauses = [(after - before).total_seconds() for before, after in zip(times, times[1:])]
+        assert all(pause > 0.9 for pause in pauses), (kind, pauses)  # a line's own time is taken a little later
+    lines = [line for line in told if line["message"] == "delivery not admitted"]
+    assert 3 <= len(lines) and "suppressed" not in lines[0]
+    said = len(lines) + sum(line.get("suppressed", 0) for line in lines)
+    assert refused / 3 < said <= refused, (said, refused)
 
 
 def reasons(gateway):
