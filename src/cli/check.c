@@ -49,7 +49,8 @@ int cli_check(int argc, char **argv)
     };
     cli_read_options(options,
                      "Says every mistake of a configuration at once, as FILE:LINE: WHAT, and tries "
-                     "what only costs a look: certificate and key, files with secrets. Nothing is "
+                     "what only costs a look: certificate and key, the spool's place, files with "
+                     "secrets. Nothing is "
                      "started, nothing is connected to.\vExit: 0 fine, 2 mistakes.",
                      argc, argv);
     if (print_options)

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `check` tries beyond the words of the file: whether certificate and key load and belong
- * together, and whether files with secrets are closed to others. */
+ * together, whether the spool can be made, and whether files with secrets are closed to others. */
 #include "config/loader.h"
 
 #include "base/clock.h"
 
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -76,6 +81,29 @@ out:
     SSL_CTX_free(alone);
 }
 
+/* What the gateway would not start for: it makes the directory itself, but nothing above it. */
+static void inspect_spool(struct loader *loader, const struct config *config)
+{
+    char path[PATH_MAX];
+    if (config->outage != CONFIG_OUTAGE_SPOOL || !config->spool.directory)
+        return;
+    snprintf(path, sizeof(path), "%s", config->spool.directory);
+    int line = option_line(loader->lines, "spool.directory", 0);
+    const char *place = access(path, F_OK) == 0 ? path : dirname(path), *wrong = NULL;
+    struct stat st = {0};
+    if (stat(place, &st) == 0 ? !S_ISDIR(st.st_mode) : errno == ENOTDIR)
+        wrong = "it, or what it should lie in, is no directory: name another place";
+    else if (st.st_nlink == 0 && errno == ENOENT)
+        wrong = "its parent directory is missing: make it (mkdir -p), and give it to the gateway's "
+                "user (chown)";
+    else if (access(place, W_OK | X_OK) != 0)
+        wrong =
+            "this user may not write there: check as the gateway's user, or make it that user's "
+            "(chown)";
+    if (wrong)
+        loader_mistake(loader, line, "spool.directory: %s", wrong);
+}
+
 enum { ARMED_LONG_MS = 86400000 };
 
 /* What is no mistake and hardly meant. */
@@ -95,6 +123,7 @@ void inspect_files(struct loader *loader, struct loader *warnings)
 {
     const struct config *config = loader->config;
     inspect_tls(loader, config);
+    inspect_spool(loader, config);
     for (size_t i = 0; i < config->file_count; i++) {
         struct stat st;
         if (config->files[i].kind != CONFIG_FILE_CERTIFICATE &&

@@ -1,9 +1,11 @@
 """`oncehook check`: every mistake at once, nothing of a secret in it, exit codes, TLS files, warnings."""
 
 import base64
+import json
 import os
 import re
 import subprocess
+import tempfile
 
 import pytest
 
@@ -151,6 +153,50 @@ def test_secrets_open_to_everybody_are_a_warning(directory):
     assert "oncehook.yaml:7: warning:" in check(directory, in_clear).stderr
     (directory / "oncehook.yaml").chmod(0o600)
     assert check(directory, in_clear).stderr == ""
+
+
+def test_a_spool_that_cannot_be_made_is_a_mistake(directory):
+    """Where the gateway would not start: no parent, no directory, or nothing may be written there."""
+    def with_spool(place, outage="spool"):
+        return good(directory) + f"outage: {outage}\nspool: {{directory: {place}}}\n"
+
+    line = len(good(directory).splitlines()) + 2
+    for place, words in [("gone/spool", "its parent directory is missing: make it (mkdir -p)"),
+                         ("old/spool", "it, or what it should lie in, is no directory"), ("old", "it, or what it should lie in, is no directory"), ("made", None),
+                         ("cert.pem/a/spool", "it, or what it should lie in, is no directory"), ("new", None), ("new/", None)]:
+        (directory / "made").mkdir(mode=0o700, exist_ok=True)
+        done = check(directory, with_spool(place))
+        assert done.returncode == (2 if words else 0), done.stderr
+        if words:
+            assert done.stderr.startswith(f"{directory}/oncehook.yaml:{line}: spool.directory: {words}"), done.stderr
+        assert check(directory, with_spool(place, "refuse")).returncode == 0  # it is not used
+        assert not (directory / "new").exists()
+
+
+def test_a_spool_that_this_user_may_not_write_is_a_mistake(tmp_path):
+    """As the user that the gateway runs as: root may write everywhere."""
+    with tempfile.TemporaryDirectory(prefix="oncehook-check-") as place:  # pytest's own is closed to others
+        os.chmod(place, 0o755)
+        path = os.path.join(place, "oncehook.yaml")
+        os.mkdir(os.path.join(place, "made"), 0o700)
+        if os.geteuid() != 0:
+            os.chmod(os.path.join(place, "made"), 0o500)
+            os.chmod(place, 0o555)
+        user = {"user": "nobody", "cwd": "/"} if os.geteuid() == 0 else {}
+        for directory, words in [("made/spool", "this user may not write"), ("made", "this user may not write"),
+                                 ("new", "this user may not write")]:
+            text = json.dumps({"listen": {"http": "127.0.0.1:0"}, "database": {"url": "postgresql:///x"},
+                               "outage": "spool", "spool": {"directory": os.path.join(place, directory)},
+                               "sources": [{"name": "a", "provider": "stripe", "secrets": ["${A}"]}]})
+            os.chmod(place, 0o755)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            if os.geteuid() != 0:
+                os.chmod(place, 0o555)
+            done = oncehook("check", "-c", path, check=False, env={"A": "x"}, **user)
+            assert done.returncode == 2 and f"spool.directory: {words}" in done.stderr, (directory, done.stderr)
+            assert "chown" in done.stderr
+        os.chmod(place, 0o755)
 
 
 def test_usage_errors_exit_with_2():
