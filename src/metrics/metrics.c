@@ -8,6 +8,7 @@
 #include "metrics/metrics.h"
 
 #include <stdbool.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -434,7 +435,7 @@ static void render_metric(FILE *page, const struct metrics *metrics,
     bool asked = metric->kind == GAUGE_ASKED || metric->kind == COUNTER_ASKED;
     double value =
         asked ? *(const double *)(const void *)((const char *)gauges + metric->place) : 0;
-    if (value < 0 || (metric->kind == GAUGE_PRINTED && !gauges->print_secrets))
+    if (isnan(value) || (metric->kind == GAUGE_PRINTED && !gauges->print_secrets))
         return; /* never measured */
     fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
             type_words[metric->kind]);

@@ -87,13 +87,14 @@ void metrics_observe_commit_us(struct metrics_shard *shard, int64_t us);
 void metrics_observe_ack_us(struct metrics_shard *shard, int64_t us);
 
 /* What is asked for when metrics are read; a negative value is not shown. */
+/* NAN: not measured, the metric is absent. */
 struct metrics_gauges {
     double queue_events;
     double oldest_waiting_seconds;
     double spool_events;
     double spool_lost;    /* since the spool's first start */
     double database_up;   /* 1 or 0 */
-    double counter_drift; /* last measured; -1 = never measured */
+    double counter_drift; /* last measured */
     double connections;   /* open client connections */
     double memory_bytes;  /* what counts for limits.memory */
     double spool_bytes, lanes, waiting_batches;

@@ -8,6 +8,7 @@
 #include "upkeep/chores.h"
 
 #include <libpq-fe.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -231,6 +232,7 @@ void upkeep_stop(struct upkeep *upkeep)
 
 void upkeep_fill_gauges(const struct upkeep *upkeep, struct metrics_gauges *gauges)
 {
-    gauges->counter_drift = (double)atomic_load(&upkeep->counter_drift);
+    int64_t drift = atomic_load(&upkeep->counter_drift);
+    gauges->counter_drift = drift < 0 ? NAN : (double)drift;
     watch_fill(&upkeep->watch, gauges);
 }

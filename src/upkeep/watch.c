@@ -6,6 +6,7 @@
 #include "base/embedded.h"
 
 #include <libpq-fe.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,21 +36,22 @@ enum { COLUMN_VALUE, COLUMN_PART = 3, COLUMN_WHOLE, WHOLE_MIN = 1000 };
 static double read_number(const PGresult *rows, int column)
 {
     if (PQntuples(rows) == 0 || PQgetisnull(rows, 0, column))
-        return -1;
-    double value = strtod(PQgetvalue(rows, 0, column), NULL);
-    return value > 0 ? value : 0;
+        return NAN;
+    return strtod(PQgetvalue(rows, 0, column), NULL);
 }
 
 static double read_ratio(struct watch *watch, const PGresult *rows, double before)
 {
     double part = read_number(rows, COLUMN_PART), whole = read_number(rows, COLUMN_WHOLE);
     double parts = part - watch->part, wholes = whole - watch->whole;
+    if (isnan(wholes) || isnan(parts))
+        return NAN;
     if (wholes >= 0 && wholes < WHOLE_MIN)
         return before;
     watch->part = part;
     watch->whole = whole;
     if (wholes < 0 || parts < 0) /* the statistics were reset */
-        return -1;
+        return NAN;
     return parts / wholes;
 }
 
@@ -57,7 +59,7 @@ void watch_forget(struct watch *watch)
 {
     watch->part = watch->whole = 0;
     for (int i = 0; i < LOOK_COUNT; i++)
-        atomic_store(&watch->values[i], -1);
+        atomic_store(&watch->values[i], NAN);
 }
 
 void watch_fill(const struct watch *watch, struct metrics_gauges *gauges)
@@ -74,7 +76,7 @@ enum store_action watch_run(struct watch *watch, struct store *store, int64_t de
         PGresult *rows = NULL;
         enum store_action looked = store_query(store, embedded_find(embedded_sql, looks[i].file), 0,
                                                NULL, deadline_mono_us, &rows, error);
-        double value = -1;
+        double value = NAN;
         if (looked != STORE_COMMITTED)
             action = looked;
         else if (PQnfields(rows) > COLUMN_WHOLE)

@@ -44,7 +44,7 @@ BAD = {
     "OncehookEventsLost": ({"oncehook_spool_lost_total": "0x9 2x300"}, 11, 9),
     "OncehookSpoolStuck": ({"oncehook_spool_events": "0x9 50x300"}, 21, 17),
     "OncehookCounterDrift": ({"oncehook_counter_drift": "0x9 1x300"}, 11, 9),
-    "OncehookMonthsMissing": ({"oncehook_months_ahead": "3x9 1x300"}, 132, 120),
+    "OncehookMonthsMissing": ({"oncehook_months_ahead": "3x9 -1x300"}, 132, 120),
     "OncehookIdsRunOut": ({"oncehook_id_headroom": "0.51x9 0.49x300"}, 11, 9),
     "OncehookAnswersSlowP50": ({SLOW % "0.01": "0+490x400"}, 21, 8),
     "OncehookAnswersSlowP95": ({SLOW % "0.1": "0+940x400"}, 21, 8),

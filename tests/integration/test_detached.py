@@ -82,10 +82,13 @@ def test_the_month_of_now(start_gateway, database):
 def test_a_gateway_that_starts_without_its_month_is_not_ready(start_gateway, database):
     name = detach(database, 0)
     gateway = start_gateway(wait=False)
-    process.wait_until(lambda: "listening" in open(gateway.out_path, encoding="utf-8").read(), 20, what="listening")
+    gateway.admin_port = int(process.wait_until(lambda: re.search(
+        r"^listening .*admin=(\d+)", open(gateway.out_path, encoding="utf-8").read(), re.M), 20, what="listening")[1])
     line = process.wait_until(lambda: [line for line in gateway.log_lines()
                                        if line["message"] == "cannot use PostgreSQL"], what="why")[0]
     assert name in line["reason"]
+    process.wait_until(lambda: gateway.metrics().get("oncehook_months_ahead") == -1, what="as doctor says")
+    assert doctor(database, gateway)["months"]["rows"][0]["value"] == -1
     database.sql(the_sql(line["reason"]))
     gateway.wait_ready()
 
