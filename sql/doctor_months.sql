@@ -15,5 +15,6 @@ missing AS (
                         WHERE b.first <= m.at AT TIME ZONE 'UTC'
                           AND b.next >= (m.at + interval '1 month') AT TIME ZONE 'UTC'))
 SELECT coalesce(n - 1, 120)::float8, NULL::text,
-       CASE WHEN n = 0 THEN 'the month of now() is missing' ELSE 'after this one' END
+       CASE WHEN n = 0 THEN 'the current month is missing: no event can be captured'
+            ELSE 'ready after the current one' END
   FROM missing

@@ -21,7 +21,7 @@ habit AS (
      WHERE $1 IS NULL OR s.source = ANY ($1)
      GROUP BY 1 HAVING count(*) >= 20)
 SELECT greatest(0, extract(epoch FROM now() - h.last))::float8 / extract(epoch FROM h.allowed)::float8, h.source::text,
-       format('no event for %s h; it is never silent for more than %s h',
+       format('last event %s h ago; more than %s h is unusual for it',
               round((greatest(0, extract(epoch FROM now() - h.last)) / 3600)::numeric, 1),
               round((extract(epoch FROM h.allowed) / 3600)::numeric, 1))
   FROM habit h

@@ -1,6 +1,6 @@
 -- `doctor` and oncehook_database_bytes: this database on disk, and its greatest tables, months summed up.
 SELECT pg_database_size(current_database())::float8, NULL::text,
-       (SELECT string_agg(format('%s %s (indexes %s)', name, pg_size_pretty(heap), pg_size_pretty(indexes)),
+       'in all; greatest: ' || (SELECT string_agg(format('%s %s (indexes %s)', name, pg_size_pretty(heap), pg_size_pretty(indexes)),
                           ', ' ORDER BY heap + indexes DESC, name)
           FROM (SELECT coalesce(pg_partition_root(c.oid), c.oid::regclass)::text AS name,
                        sum(pg_table_size(c.oid))::bigint AS heap, sum(pg_indexes_size(c.oid))::bigint AS indexes

@@ -2,7 +2,7 @@
 -- server's disk is full.
 SELECT pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
                        s.restart_lsn)::float8,
-       s.slot_name::text, CASE WHEN s.active THEN 'active' ELSE 'nobody reads it' END
+       s.slot_name::text, 'of WAL are kept for it, and ' || CASE WHEN s.active THEN 'it is read' ELSE 'nobody reads it' END
   FROM pg_replication_slots s WHERE s.restart_lsn IS NOT NULL
 UNION ALL
 SELECT 0, NULL, 'no replication slot holds WAL' WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE restart_lsn IS NOT NULL)

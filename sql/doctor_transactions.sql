@@ -1,7 +1,7 @@
 -- `doctor` and oncehook_oldest_transaction_seconds: transactions of this database by age. What an open
 -- transaction can see, VACUUM may not remove. A statement's text is never shown: it may hold a payload.
 SELECT extract(epoch FROM clock_timestamp() - a.xact_start)::float8, format('pid %s', a.pid),
-       format('%s, user %s, %s for %s s', coalesce(nullif(a.application_name, ''), 'no application_name'),
+       format('old, of %s, user %s, %s for %s s', coalesce(nullif(a.application_name, ''), 'no application_name'),
               a.usename, a.state, extract(epoch FROM clock_timestamp() - a.state_change)::bigint)
   FROM pg_stat_activity a
  WHERE pg_has_role('pg_read_all_stats', 'USAGE') AND a.datname = current_database()

@@ -15,8 +15,8 @@ unseen AS (
 SELECT count(u.source)::float8, NULL::text,
        CASE WHEN $1 IS NULL THEN 'sources are known with -c FILE alone'
             WHEN count(u.source) = 0 THEN 'every configured source has sent something'
-            ELSE format('no event in %s: %s%s',
-                        CASE WHEN (SELECT n FROM pages) > 4000 THEN 'a sample of the events' ELSE 'the database' END,
+            ELSE format('without an event in %s: %s%s',
+                        CASE WHEN (SELECT n FROM pages) > 4000 THEN 'a sample' ELSE 'the database' END,
                         string_agg(u.source, ', ' ORDER BY u.n) FILTER (WHERE u.n <= 5),
                         CASE WHEN count(u.source) > 5 THEN ' and others' END) END
   FROM unseen u

@@ -12,7 +12,7 @@ used AS (
      WHERE s.schemaname = current_schema() AND NOT i.indisunique
      GROUP BY 1)
 SELECT u.scans::float8, u.name::text,
-       format('used %s times since %s, %s; standbys count for themselves', u.scans,
+       format('uses since %s, %s; those on a standby are not among them',
               to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), pg_size_pretty(u.bytes))
   FROM used u, since WHERE at < now() - interval '7 days' AND u.bytes >= 8388608
 UNION ALL

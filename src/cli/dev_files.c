@@ -241,6 +241,7 @@ static bool print_config(FILE *to, const char *directory, const struct dev_secre
             "database:\n  url: \"\"\n  owner_url: \"\"\n"
             "spool:\n  directory: spool\n"
             "certificates:\n  directory: certificates\n"
+            "watch:\n  unseen_sources: ignore\n"
             "sources:\n",
             secrets->admin_token);
     if (!make_secret(secret))

@@ -451,7 +451,9 @@ static const char roles_sql[] =
     "DO $$ BEGIN"
     " IF to_regrole('oncehook_owner') IS NULL THEN CREATE ROLE oncehook_owner; END IF;"
     " IF to_regrole('oncehook_gateway') IS NULL THEN CREATE ROLE oncehook_gateway; END IF;"
-    " GRANT pg_monitor TO oncehook_gateway;"
+    " IF NOT pg_has_role('oncehook_gateway', 'pg_monitor', 'MEMBER') THEN"
+    "  GRANT pg_monitor TO oncehook_gateway;"
+    " END IF;"
     " END $$";
 
 /* Runs one statement; *found (may be NULL) tells whether it gave a row. */

@@ -95,7 +95,7 @@ static const struct doctor_look looks[] = {
      NULL},
     {"waiting", NULL, doctor_take_waiting, UNIT_COUNT, false, NONE, 5,
      "Lanes cannot keep up: as for lanes.", NULL},
-    {"answers", NULL, doctor_take_answers, UNIT_SHARE, false, 1, NONE,
+    {"answers", NULL, doctor_take_answers, UNIT_TIMES, false, 1, NONE,
      "See oncehook_commit_seconds and slow statements: is it the commit, or the queue before it?",
      NULL},
     {"slow statements", NULL, doctor_take_slow, UNIT_COUNT, false, 1, NONE,
@@ -250,7 +250,10 @@ static void take(struct doctor *doctor, const struct parameters *given,
                  struct doctor_finding *finding)
 {
     const struct doctor_look *look = finding->look;
-    finding->watch = look->watch;
+    const struct config *config = doctor->database->config;
+    bool is_ignored = config && config->watch.unseen_sources == CONFIG_UNSEEN_SOURCES_IGNORE &&
+                      look->file && strcmp(look->file, "doctor_unseen.sql") == 0;
+    finding->watch = is_ignored ? NONE : look->watch;
     finding->person = limit_of(doctor, look);
     finding->todo = look->todo;
     finding->rows = json_array();

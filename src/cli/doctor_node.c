@@ -102,7 +102,7 @@ static double difference(const struct doctor *doctor, const char *name)
  * the lane; what its events take is. */
 void doctor_take_lanes(struct doctor *doctor, struct doctor_finding *finding)
 {
-    char words[160];
+    char words[160], subject[32];
     if (!has_metrics(doctor, finding))
         return;
     double lanes = read_metric(doctor->second, "oncehook_lanes", NULL);
@@ -113,11 +113,13 @@ void doctor_take_lanes(struct doctor *doctor, struct doctor_finding *finding)
         doctor_not_known(finding, "this gateway does not tell how busy its lanes are");
         return;
     }
-    snprintf(words, sizeof(words),
-             "%.0f lanes were busy for %.0f %% of %.1f s, %.0f %% of it with what a larger batch "
-             "would share",
-             lanes, busy * 100, seconds, busy > 0 ? fixed / busy * 100 : 0);
-    doctor_add(finding, busy - fixed, NULL, words);
+    snprintf(
+        words, sizeof(words),
+        "of their time on events; busy for %.0f %% of %.1f s, %.0f %% of it with what a larger "
+        "batch would share",
+        busy * 100, seconds, busy > 0 ? fixed / busy * 100 : 0);
+    snprintf(subject, sizeof(subject), "%.0f lanes", lanes);
+    doctor_add(finding, busy - fixed, subject, words);
 }
 
 void doctor_take_waiting(struct doctor *doctor, struct doctor_finding *finding)
@@ -132,10 +134,11 @@ void doctor_take_answers(struct doctor *doctor, struct doctor_finding *finding)
 {
     static const struct {
         const char *subject, *label;
+        int ms;
         double slower_max;
-    } limits[] = {{"p50 below 10 ms", "le=\"0.01\"", 0.5},
-                  {"p95 below 100 ms", "le=\"0.1\"", 0.05},
-                  {"p99 below 500 ms", "le=\"0.5\"", 0.01}};
+    } limits[] = {{"p50", "le=\"0.01\"", 10, 0.5},
+                  {"p95", "le=\"0.1\"", 100, 0.05},
+                  {"p99", "le=\"0.5\"", 500, 0.01}};
     if (!has_metrics(doctor, finding))
         return;
     double count = read_metric(doctor->second, "oncehook_ack_seconds_count", NULL);
@@ -144,8 +147,9 @@ void doctor_take_answers(struct doctor *doctor, struct doctor_finding *finding)
         double slower =
             1 - read_metric(doctor->second, "oncehook_ack_seconds_bucket", limits[i].label) / count;
         snprintf(words, sizeof(words),
-                 "of what may be slower; %.2f %% of %.0f answers since the start are", slower * 100,
-                 count);
+                 "%.2f %% of %.0f answers since the gateway's start took longer than %d ms; up to "
+                 "%.0f %% may",
+                 slower * 100, count, limits[i].ms, limits[i].slower_max * 100);
         doctor_add(finding, slower / limits[i].slower_max, limits[i].subject, words);
     }
     if (!(count > 0))
@@ -210,7 +214,8 @@ void doctor_take_spool_age(struct doctor *doctor, struct doctor_finding *finding
     char words[64];
     if (!look_at_spool(doctor, finding, &state))
         return;
-    snprintf(words, sizeof(words), "the oldest of %llu events", (unsigned long long)state.waiting);
+    snprintf(words, sizeof(words), "old is the oldest of %llu events",
+             (unsigned long long)state.waiting);
     doctor_add(finding, (double)state.oldest_s, NULL, state.waiting ? words : "nothing waits");
 }
 
@@ -230,8 +235,9 @@ static bool add_disk(struct doctor_finding *finding, const char *path)
     char words[80];
     if (statvfs(path, &disk) != 0 || disk.f_blocks == 0)
         return false;
-    snprintf(words, sizeof(words), "free: %.1f GiB",
-             (double)disk.f_bavail * (double)disk.f_frsize / (1024.0 * 1024 * 1024));
+    snprintf(words, sizeof(words), "free, %.1f of %.1f GiB",
+             (double)disk.f_bavail * (double)disk.f_frsize / (1024.0 * 1024 * 1024),
+             (double)disk.f_blocks * (double)disk.f_frsize / (1024.0 * 1024 * 1024));
     doctor_add(finding, (double)disk.f_bavail / (double)disk.f_blocks, path, words);
     return true;
 }

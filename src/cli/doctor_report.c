@@ -36,8 +36,8 @@ static void format_value(enum doctor_unit unit, double value, char *text, size_t
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     size_t step = 0;
     text[0] = '\0';
-    if (!isfinite(value) || unit == UNIT_FLAG)
-        return;
+    if (!isfinite(value) || value < 0 || unit == UNIT_FLAG || unit == UNIT_TIMES)
+        return; /* words say it */
     for (; unit == UNIT_BYTES && value >= 1024 && step < 4; step++)
         value /= 1024;
     if (unit == UNIT_BYTES)
@@ -47,11 +47,7 @@ static void format_value(enum doctor_unit unit, double value, char *text, size_t
     else if (unit == UNIT_SHARE)
         snprintf(text, size, "%.1f %%", value * 100);
     else
-        snprintf(text, size,
-                 unit == UNIT_COUNT ? "%.0f"
-                 : unit == UNIT_MS  ? "%.0f ms"
-                                    : "%.1f times",
-                 value);
+        snprintf(text, size, unit == UNIT_COUNT ? "%.0f" : "%.0f ms", value);
 }
 
 static double row_value(const json_t *row)
@@ -60,15 +56,17 @@ static double row_value(const json_t *row)
     return json_is_real(value) ? json_real_value(value) : NAN;
 }
 
+/* A limit of one is no news beside a count of two. */
 static void print_limit(const struct doctor_finding *finding, enum doctor_state state)
 {
     char text[48];
     double limit = state == DOCTOR_PERSON ? finding->person : finding->watch;
     format_value(finding->look->unit, limit, text, sizeof(text));
-    if (text[0])
+    if (text[0] && limit != 1)
         printf(" (limit: %s%s)", finding->look->at_least ? "at least " : "", text);
 }
 
+/* SUBJECT: VALUE words; words go on from the value. */
 static void print_row(const struct doctor_finding *finding, const json_t *row, bool is_first)
 {
     const char *subject = json_string_value(json_object_get(row, "subject"));
@@ -79,12 +77,11 @@ static void print_row(const struct doctor_finding *finding, const json_t *row, b
     if (subject || row_value(row) != 0)
         format_value(finding->look->unit, row_value(row), value, sizeof(value));
     printf("  %-16s ", is_first ? finding->look->name : "");
-    if (subject)
+    if (subject) {
         put(subject);
-    printf("%s%s%s", subject && value[0] ? ": " : "", value,
-           words && words[0] && value[0] ? ", "
-           : subject && !value[0]        ? " "
-                                         : "");
+        fputs(": ", stdout);
+    }
+    printf("%s%s", value, value[0] && words && words[0] ? " " : "");
     if (words)
         put(words);
     if (state >= DOCTOR_WATCH)
@@ -92,14 +89,17 @@ static void print_row(const struct doctor_finding *finding, const json_t *row, b
     putchar('\n');
 }
 
-static void print_finding(const struct doctor_finding *finding, enum doctor_state state)
+/* `before`: why the one above was not looked at, or NULL. */
+static void print_finding(const struct doctor_finding *finding, enum doctor_state state,
+                          const char *before)
 {
     const struct doctor_look *look = finding->look;
     size_t i, printed = 0;
     const json_t *row;
     if (state == DOCTOR_UNKNOWN) {
-        printf("  %-16s because ", look->name);
-        put(finding->unknown);
+        bool is_same = before && !look->needs && strcmp(before, finding->unknown) == 0;
+        printf("  %-16s ", look->name);
+        put(is_same ? "as above" : finding->unknown);
         printf("%s%s\n", look->needs ? ": " : "", look->needs ? look->needs : "");
         return;
     }
@@ -130,9 +130,13 @@ static void print_text(const struct doctor *doctor, const struct doctor_finding 
         if (counts[parts[part].state] == 0)
             continue;
         printf("\n%s\n", parts[part].title);
-        for (size_t i = 0; i < count; i++)
-            if (findings[i].state == parts[part].state)
-                print_finding(&findings[i], findings[i].state);
+        const char *before = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (findings[i].state != parts[part].state)
+                continue;
+            print_finding(&findings[i], findings[i].state, before);
+            before = findings[i].unknown;
+        }
     }
     printf("\n%zu looks: %zu for a person, %zu to watch, %zu not taken, %zu fine\n", count,
            counts[DOCTOR_PERSON], counts[DOCTOR_WATCH], counts[DOCTOR_UNKNOWN],

@@ -86,6 +86,7 @@ struct config_file {
 };
 
 enum config_unsafe_server { CONFIG_UNSAFE_SERVER_REFUSE, CONFIG_UNSAFE_SERVER_WARN };
+enum config_unseen_sources { CONFIG_UNSEEN_SOURCES_TELL, CONFIG_UNSEEN_SOURCES_IGNORE };
 enum config_outage { CONFIG_OUTAGE_REFUSE, CONFIG_OUTAGE_SPOOL };
 
 struct config {
@@ -143,6 +144,7 @@ struct config {
     } certificates;
     struct {
         size_t database_bytes;
+        enum config_unseen_sources unseen_sources;
     } watch;
     struct oh_catalog *catalog; /* built-in recipes, then `providers:` */
     struct config_source *sources;

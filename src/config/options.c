@@ -138,6 +138,9 @@ const struct option config_options[] = {
       "not used."),
     C("watch.database_bytes", watch.database_bytes, BYTES, "10GiB", MIB, 1024 * TIB, NULL,
       "Beyond this size of the database `oncehook doctor` calls for a person."),
+    C("watch.unseen_sources", watch.unseen_sources, CHOICE, "tell", 0, 0, "tell, ignore",
+      "Whether `oncehook doctor` tells of configured sources that no event has come from. `ignore` "
+      "where most are there to be tried, as in what `oncehook dev` makes."),
     C("providers", sources, RECIPES, NULL, 0, 0, NULL,
       "Further recipes, each in the form of the catalog's own files. One that is known already is "
       "replaced."),

@@ -207,6 +207,8 @@ def test_every_recipe_has_a_source_and_check_agrees(shared_dev):
     assert "hmac" in sources and {"github", "stripe", "sendgrid"} <= sources
     assert {re.sub("[^A-Za-z0-9._]", "-", name) for name in names} <= sources
     gateway_module.oncehook("check", "-c", shared_dev.env["ONCEHOOK_CONFIG"])
+    told = gateway_module.oncehook("doctor", "-c", shared_dev.env["ONCEHOOK_CONFIG"], check=False).stdout
+    assert "unseen sources" in told.split("\nFine\n")[1], told  # most are there to be tried
     pem = f"{shared_dev.directory}/keys/sendgrid.pem"
     public = sign.openssl("pkey", "-in", pem, "-pubout", "-outform", "DER")
     assert sign.base64.b64encode(public).decode() == shared_dev.secret("sendgrid")
@@ -258,6 +260,7 @@ def test_a_signal_stops_both_and_the_next_start_keeps_all(dev, signal_number):
     kept = {name: open(f"{dev.directory}/{name}", "rb").read() for name in ("cert.pem", "key.pem", "secrets")}
     dev.start()
     assert {name: open(f"{dev.directory}/{name}", "rb").read() for name in kept} == kept
+    assert "NOTICE" not in dev.errors() and "HINT" not in dev.errors(), dev.errors()
     with open(f"{dev.directory}/oncehook.yaml", encoding="utf-8") as file:
         assert file.read().endswith("# a user's own line\n")
     assert dev.env["DATABASE_URL"] == before["DATABASE_URL"]

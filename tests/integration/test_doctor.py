@@ -135,11 +135,15 @@ def test_text_says_first_what_needs_a_person(database):
     assert [title.split(":")[0] for title in titles[:-1]] == \
         ["oncehook doctor", "A person is needed", "Not looked at", "Fine"], done.stdout
     first = done.stdout.split("A person is needed\n")[1].splitlines()
-    assert first[0].startswith("  quarantine       2 days, 1 in all, most of them of bad")
+    assert first[0].startswith("  quarantine       2 days old is the oldest of 1 that wait, most of them of bad")
     assert "limit: 24 h" in first[0] and "\x1b" not in done.stdout
     assert first[1].strip().startswith("-> Look at them")
     assert re.fullmatch(r"32 looks: 1 for a person, 0 to watch, \d+ not taken, \d+ fine", titles[-1])
-    assert "because no address of a gateway: -c FILE with admin.listen, or --admin URL" in done.stdout
+    assert done.stdout.count("no address of a gateway: -c FILE with admin.listen, or --admin URL") == 1
+    assert "\n  lanes            as above\n" in done.stdout
+    for line in ("months           3 ready after the current one", "dead rows        no table has 10,000 dead rows",
+                 "retention        nothing is older than it is kept"):
+        assert f"\n  {line}\n" in done.stdout, done.stdout
 
 
 def shown(check, which):
@@ -226,7 +230,9 @@ def test_dead_rows_that_nobody_removes(database):
     process.wait_until(lambda: doctor(database)[1]["dead rows"]["state"] == "person", what="the statistics")
     row = fires(database, "dead rows", "person")
     assert row["subject"] == "event_keys" and row["value"] == pytest.approx(0.75)
-    assert row["words"].endswith("vacuumed never; its autovacuum is off")
+    assert row["words"] == "of its rows are dead, 15000 of 20000; last vacuum: never; its autovacuum is off"
+    done = oncehook("doctor", "--database", database.gateway_url, check=False)
+    assert f"  dead rows        event_keys: 75.0 % {row['words']} (limit: 50.0 %)\n" in done.stdout
 
 
 def test_size_is_held_against_the_configuration(database, tmp_path):
@@ -307,6 +313,9 @@ def test_a_source_that_is_silent_longer_than_it_ever_is(database):
     events_of(database, "rare", [600, 500, 400])
     row = fires(database, "silent sources", "person")
     assert row["subject"] == "outage" and 10 < row["value"] < 14, row  # allowed is the hour of the least
+    assert row["words"] == "last event 12.0 h ago; more than 1.0 h is unusual for it"
+    done = oncehook("doctor", "--database", database.gateway_url, check=False)
+    assert f"\n  silent sources   outage: {row['words']}\n" in done.stdout
     _, checks, _ = doctor(database)
     by_name = {row["subject"]: row["state"] for row in checks["silent sources"]["rows"]}
     assert by_name["steady"] == "fine" and by_name["nightly"] in ("fine", "watch") and "rare" not in by_name
@@ -314,13 +323,20 @@ def test_a_source_that_is_silent_longer_than_it_ever_is(database):
     fires(database, "silent sources", "fine")
 
 
-def test_configured_and_never_seen(start_gateway, database):
+def test_configured_and_never_seen(start_gateway, database, tmp_path):
     gateway = start_gateway()
     row = fires(database, "unseen sources", "watch", "-c", gateway.config_path)
-    assert row["value"] == 4 and row["words"] == "no event in the database: hmac, github, stripe, sendgrid"
+    assert row["value"] == 4 and row["words"] == "without an event in the database: hmac, github, stripe, sendgrid"
     assert gateway.deliver("hmac", gateway.sources["hmac"].event()).status == 200
     row = fires(database, "unseen sources", "watch", "-c", gateway.config_path)
-    assert row["words"] == "no event in the database: github, stripe, sendgrid"
+    assert row["words"] == "without an event in the database: github, stripe, sendgrid"
+    done = oncehook("doctor", "-c", gateway.config_path, check=False)
+    assert f"\n  unseen sources   3 {row['words']}\n" in done.stdout
+    path = tmp_path / "ignoring.yaml"
+    with open(gateway.config_path, encoding="utf-8") as file:
+        path.write_text(json.dumps({**json.load(file), "watch": {"unseen_sources": "ignore"}}))
+    check = doctor(database, "-c", path)[1]["unseen sources"]
+    assert (check["state"], check["watch"], check["rows"][0]["value"]) == ("fine", None, 3)
 
 
 # ---- the gateway and this node ---------------------------------------------------------------------------
@@ -359,6 +375,15 @@ def test_what_a_gateway_tells(database, name, state, values):
                ("gateway", "lanes", "waiting", "answers", "slow statements", "deadlocks", "drift")), checks
 
 
+def test_how_slow_answers_are_is_said_in_their_own_numbers(database):
+    with pages(page(**{'oncehook_ack_seconds_bucket{le="0.5"}': 980})) as admin:
+        row = doctor(database, admin=admin)[1]["answers"]["rows"][2]
+        done = oncehook("doctor", "--database", database.gateway_url, "--admin", admin, check=False)
+    assert row["value"] == pytest.approx(2) and row["words"] == \
+        "2.00 % of 1000 answers since the gateway's start took longer than 500 ms; up to 1 % may"
+    assert f"\n  answers          p99: {row['words']}\n" in done.stdout
+
+
 def test_a_gateway_that_stands_still(start_gateway, database):
     gateway = start_gateway({"ack_deadline": "300ms", "database": {"lock_timeout": "9s"}})
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -388,10 +413,11 @@ def test_the_spool_and_its_disk(start_gateway, database, tmp_path):
     arguments = ("-c", gateway.config_path, "--database", database.gateway_url)
     _, checks, _ = doctor(database, *arguments, admin=f"http://127.0.0.1:{gateway.admin_port}")
     assert checks["spool size"]["state"] == "person", checks["spool size"]
-    assert checks["spool backlog"]["rows"][0]["words"].startswith("the oldest of ")
+    assert checks["spool backlog"]["rows"][0]["words"].startswith("old is the oldest of ")
     assert checks["spool losses"]["state"] == "fine"
     assert checks["gateway"]["state"] == "person"  # it cannot reach its database
-    assert any(row["subject"] == str(tmp_path / "spool") for row in checks["disks"]["rows"])
+    row = next(row for row in checks["disks"]["rows"] if row["subject"] == str(tmp_path / "spool"))
+    assert re.fullmatch(r"free, \d+\.\d of \d+\.\d GiB", row["words"])
 
 
 # ---- what takes a server of its own, and time ------------------------------------------------------------
