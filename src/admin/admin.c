@@ -81,7 +81,8 @@ static struct reply route_readyz(struct admin *admin)
     get_state(admin, &state);
     if (state.ready)
         return reply_json(MHD_HTTP_OK, "application/json", json_pack("{s:s}", "status", "ready"));
-    return reply_problem(MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "Events cannot be taken now: %s%s%s.",
+    /* No full stop: the problem may end with SQL, to be copied. */
+    return reply_problem(MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "Events cannot be taken now: %s%s%s",
                          state.not_ready ? state.not_ready : "not started",
                          state.lanes.problem[0] ? ": " : "", state.lanes.problem);
 }

@@ -2,6 +2,8 @@
 /* admin/health.h: each part judges itself, the whole is judged from them. */
 #include "admin/health.h"
 
+#include "admin/reply.h"
+
 #include "base/clock.h"
 
 #include <stdio.h>
@@ -85,9 +87,9 @@ json_t *health_of_all(const struct config *config, const struct admin_state *sta
     add_part(all, &worst, "database", database_health(state),
              json_pack("{s:s*}", "problem", state->lanes.problem[0] ? state->lanes.problem : NULL));
     add_part(all, &worst, "queue", queue_health(config, state),
-             json_pack("{s:I, s:i, s:i, s:f}", "events", (json_int_t)state->gauges.queue_events,
+             json_pack("{s:I, s:i, s:i, s:o}", "events", (json_int_t)state->gauges.queue_events,
                        "limit", (int)config->queue.events, "waiting", (int)state->lanes.waiting,
-                       "oldest_waiting_seconds", state->gauges.oldest_waiting_seconds));
+                       "oldest_waiting_seconds", reply_real(state->gauges.oldest_waiting_seconds)));
     if (config->outage == CONFIG_OUTAGE_SPOOL)
         add_part(all, &worst, "spool", spool_health(&state->spool),
                  json_pack("{s:b, s:s*, s:I, s:I, s:I, s:I}", "accepts", state->spool.accepts,

@@ -2,14 +2,20 @@
 /* admin/reply.h: answers made of JSON values. */
 #include "admin/reply.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+json_t *reply_real(double value)
+{
+    return isfinite(value) ? json_real(round(value * 1e6) / 1e6) : json_null();
+}
+
 struct reply reply_json(unsigned status, const char *content_type, json_t *value)
 {
     struct reply reply = {.status = status, .content_type = content_type};
-    reply.body = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    reply.body = value ? json_dumps(value, JSON_COMPACT | REPLY_REALS) : NULL;
     reply.len = reply.body ? strlen(reply.body) : 0;
     json_decref(value);
     return reply;

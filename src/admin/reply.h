@@ -17,6 +17,11 @@ struct reply {
     char cursor[REPLY_CURSOR_BYTES]; /* header Oncehook-Cursor; "" = none */
 };
 
+/* A number with at most six decimals (null when it is none), and the flag with which json_dump…()
+ * prints it so: every real that is shown as JSON is made and printed with these. */
+json_t *reply_real(double value);
+#define REPLY_REALS JSON_REAL_PRECISION(15)
+
 /* `value` as the body; its reference is taken over. */
 struct reply reply_json(unsigned status, const char *content_type, json_t *value);
 

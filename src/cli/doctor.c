@@ -5,6 +5,7 @@
 #include "cli/client.h"
 #include "cli/doctor.h"
 
+#include "admin/reply.h"
 #include "base/embedded.h"
 #include "cli/cli.h"
 #include "schema/schema.h"
@@ -28,7 +29,7 @@ static const struct doctor_look looks[] = {
     {"schema", "doctor_schema.sql", NULL, UNIT_FLAG, false, 1, 2,
      "`oncehook migrate up` as the schema's owner, or the oncehook that fits.", NULL},
     {"settings", "doctor_settings.sql", NULL, UNIT_FLAG, false, NONE, 1,
-     "Set it to on, as a superuser: ALTER SYSTEM SET …, SELECT pg_reload_conf().", NULL},
+     "Set it to on, as a superuser: ALTER SYSTEM SET …; SELECT pg_reload_conf();", NULL},
     {"rights", "doctor_rights.sql", NULL, UNIT_FLAG, false, 0.5, 1,
      "Rights are given by `oncehook migrate up`; take away what it did not give.", NULL},
     {"clear secrets", "doctor_secrets.sql", NULL, UNIT_FLAG, false, NONE, 1,
@@ -37,7 +38,7 @@ static const struct doctor_look looks[] = {
      NULL},
     {"months", "doctor_months.sql", NULL, UNIT_COUNT, true, 3, 2,
      "The gateway makes them every hour: its log says what keeps it from that. By hand: SELECT "
-     "oncehook_make_months(3).",
+     "oncehook_make_months(3);",
      NULL},
     {"detached months", "doctor_detached.sql", NULL, UNIT_FLAG, false, NONE, 1,
      "Attach it as the schema's owner: its events are counted. To leave it out for good, rename "
@@ -48,8 +49,8 @@ static const struct doctor_look looks[] = {
      "(transactions, prepared, slots), then VACUUM FREEZE.",
      NULL},
     {"transactions", "doctor_transactions.sql", NULL, UNIT_SECONDS, false, 5 * MINUTE, HOUR,
-     "Ask its owner, or end it: SELECT pg_terminate_backend(PID). While it is open, VACUUM cannot "
-     "remove what it may see.",
+     "While it is open, VACUUM cannot remove what it may see. Ask its owner, or end it: SELECT "
+     "pg_terminate_backend(PID);",
      NULL},
     {"prepared", "doctor_prepared.sql", NULL, UNIT_SECONDS, false, 5 * MINUTE, HOUR,
      "Its transaction manager has forgotten it: COMMIT PREPARED or ROLLBACK PREPARED.", NULL},
@@ -143,9 +144,8 @@ void doctor_add(struct doctor_finding *finding, double value, const char *subjec
                 const char *words)
 {
     enum doctor_state state = judge(finding, value);
-    json_t *row = json_pack("{s:i, s:o, s:o, s:o}", "state", (int)state, "value",
-                            isfinite(value) ? json_real(value) : json_null(), "subject",
-                            text_or_null(subject), "words", text_or_null(words));
+    json_t *row = json_pack("{s:i, s:o, s:o, s:o}", "state", (int)state, "value", reply_real(value),
+                            "subject", text_or_null(subject), "words", text_or_null(words));
     json_array_append_new(finding->rows, row);
     if (state > finding->state)
         finding->state = state;

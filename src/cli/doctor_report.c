@@ -4,6 +4,8 @@
  * terminal. */
 #include "cli/doctor.h"
 
+#include "admin/reply.h"
+
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -145,11 +147,6 @@ static void print_text(const struct doctor *doctor, const struct doctor_finding 
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static json_t *limit_json(double limit)
-{
-    return isfinite(limit) ? json_real(limit) : json_null();
-}
-
 static json_t *finding_json(const struct doctor_finding *finding)
 {
     static const char *const unit_words[] = {"count",   "flag", "share", "times",
@@ -164,8 +161,8 @@ static json_t *finding_json(const struct doctor_finding *finding)
     }
     return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:s*, s:s*}", "name", look->name, "state",
                      state_words[finding->state], "unit", unit_words[look->unit], "at_least",
-                     look->at_least, "watch", limit_json(finding->watch), "person",
-                     limit_json(finding->person), "rows", rows, "unknown",
+                     look->at_least, "watch", reply_real(finding->watch), "person",
+                     reply_real(finding->person), "rows", rows, "unknown",
                      finding->unknown[0] ? finding->unknown : NULL, "todo",
                      finding->state >= DOCTOR_WATCH ? finding->todo : NULL);
 }
@@ -182,7 +179,7 @@ static void print_json(const struct doctor *doctor, const struct doctor_finding 
                   "counts", "person", (json_int_t)counts[DOCTOR_PERSON], "watch",
                   (json_int_t)counts[DOCTOR_WATCH], "unknown", (json_int_t)counts[DOCTOR_UNKNOWN],
                   "fine", (json_int_t)counts[DOCTOR_FINE], "checks", checks);
-    json_dumpf(all, stdout, JSON_INDENT(2));
+    json_dumpf(all, stdout, JSON_INDENT(2) | REPLY_REALS);
     putchar('\n');
     json_decref(all);
 }

@@ -123,6 +123,8 @@ def test_a_system_that_is_well_needs_nobody(start_gateway, database, sees_all):
     for name in ("answers", "disks", "hit ratio", "slow statements"):  # of this machine
         states.pop(name)
     assert set(states.values()) == {"fine"}, states
+    numbers = [str(row["value"]) for row in checks["disks"]["rows"]]
+    assert numbers and all(len(number) <= 8 for number in numbers), numbers  # six decimals at most
     assert told["state"] == "watch" and sum(told["counts"].values()) == len(told["checks"]) == 32
 
 

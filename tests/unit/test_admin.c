@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static int start(void **state)
                                    .lanes.total = 4,
                                    .lanes.connected = 4,
                                    .lanes.idle = 3,
-                                   .gauges = {.database_up = 1, .counter_drift = -1}};
+                                   .gauges = {.database_up = 1, .counter_drift = NAN}};
     fixture.config =
         (struct config){.admin = {.listen = {"127.0.0.1", 0}, .token = {{"right-token", 11}}},
                         .queue = {.events = 100}};
@@ -186,6 +187,24 @@ static void admin_health_is_that_of_the_worst_part(void **state)
             fail_msg("case %zu: %s, %s %s", i, word(health, "status"), cases[i].part,
                      word(part, "status"));
         json_decref(health);
+    }
+}
+
+static void admin_health_prints_numbers_as_people_do(void **state)
+{
+    (void)state;
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0.05621, "_seconds\":0.05621}"},
+                 {1.0000004, "_seconds\":1.0}"},
+                 {2.0 / 3, "_seconds\":0.666667}"},
+                 {86400.25, "_seconds\":86400.25}"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        gateway.gauges.oldest_waiting_seconds = cases[i].value;
+        struct answer *answer = ask("GET", "/health", "");
+        if (!strstr(answer->body, cases[i].text))
+            fail_msg("not %s: %s", cases[i].text, answer->body);
     }
 }
 
@@ -367,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(admin_tells_alive_and_ready),
         CASE(admin_health_is_that_of_the_worst_part),
+        CASE(admin_health_prints_numbers_as_people_do),
         CASE(admin_database_health_says_saturated_above_five),
         CASE(admin_database_health_is_degraded_without_one_lane),
         CASE(admin_database_health_answers_at_once_without_database),
