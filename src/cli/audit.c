@@ -14,12 +14,13 @@
 #include "base/slice.h"
 #include "cli/database.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { REPAIR_ROWS = 500, REPAIR_ATTEMPTS = 10, BAR_WIDTH = 30 };
+enum { REPAIR_ROWS = 500, REPAIR_ATTEMPTS = 10, SHOWN_MAX = 20 };
 
 struct audit {
     PGconn *connection;
@@ -185,26 +186,27 @@ static void print_drift(const struct audit *audit, const PGresult *row, bool is_
     }
 }
 
-/* Events of a detached month are counted and not here: their drift is none to repair. */
+/* Events of a detached month are counted and not here: that is why what follows differs. */
 static void print_detached(const struct audit *audit)
 {
-    int count = PQntuples(audit->detached);
-    for (int i = 0; audit->json && i < count; i++)
-        printf("%s\"%s\"", i ? "," : ",\"detached\":[", PQgetvalue(audit->detached, i, 0));
-    if (audit->json && count > 0)
-        putchar(']');
-    for (int i = 0; i < count; i++)
-        fprintf(stderr, "oncehook audit: %s is detached, and its events are not seen: %s\n",
-                PQgetvalue(audit->detached, i, 0), PQgetvalue(audit->detached, i, 1));
+    for (int i = 0; i < PQntuples(audit->detached); i++)
+        fprintf(
+            stderr,
+            "oncehook audit: %s is detached, and what its events were counted as is no drift to "
+            "repair. Back with: %s\n",
+            PQgetvalue(audit->detached, i, 0), PQgetvalue(audit->detached, i, 1));
 }
 
-/* Prints what the last measure found, as it comes. */
+/* Prints what the last measure found, as it comes; a person gets the first of many. */
 static bool print_drifts(const struct audit *audit)
 {
     bool ok = true, is_first = true;
-    if (!PQsendQuery(audit->connection, "SELECT table_name, id, column_name, counter, events "
-                                        "FROM pg_temp.audit_drift "
-                                        "ORDER BY table_name LIKE '%event%', number"))
+    char sql[200];
+    snprintf(sql, sizeof(sql),
+             "SELECT table_name, id, column_name, counter, events FROM pg_temp.audit_drift "
+             "ORDER BY table_name LIKE '%%event%%', number LIMIT %d",
+             audit->json ? INT_MAX : SHOWN_MAX);
+    if (!PQsendQuery(audit->connection, sql))
         return fail(audit);
     PQsetSingleRowMode(audit->connection);
     for (PGresult *row; (row = PQgetResult(audit->connection)) != NULL; PQclear(row)) {
@@ -214,6 +216,8 @@ static bool print_drifts(const struct audit *audit)
         } else if (PQresultStatus(row) != PGRES_TUPLES_OK)
             ok = fail(audit);
     }
+    if (ok && !audit->json && audit->drifts > SHOWN_MAX)
+        printf("… and %lld more; --json has all\n", audit->drifts - SHOWN_MAX);
     return ok;
 }
 
@@ -221,6 +225,8 @@ static bool report(struct audit *audit)
 {
     PGresult *scope = NULL;
     bool ok = measure(audit, &scope);
+    if (ok)
+        print_detached(audit);
     if (ok && audit->json)
         printf("{\"drift\":[");
     ok = ok && print_drifts(audit);
@@ -230,8 +236,9 @@ static bool report(struct audit *audit)
     else if (ok)
         printf("%s instances, %s enrollments, %s events: %lld drifts\n", PQgetvalue(scope, 0, 0),
                PQgetvalue(scope, 0, 1), PQgetvalue(scope, 0, 2), audit->drifts);
-    if (ok)
-        print_detached(audit);
+    for (int i = 0; ok && audit->json && i < PQntuples(audit->detached); i++)
+        printf("%s\"%s\"%s", i ? "," : ",\"detached\":[", PQgetvalue(audit->detached, i, 0),
+               i + 1 == PQntuples(audit->detached) ? "]" : "");
     PQclear(scope);
     return ok;
 }
@@ -344,7 +351,8 @@ int cli_audit(int argc, char **argv)
     };
     cli_read_options(options,
                      "Recompute every counter from its events in one snapshot, and look up each "
-                     "event's key in the ledger. A line for each that differs: TABLE ID COLUMN "
+                     "event's key in the ledger. A line for each that differs (of many the first "
+                     "20; --json has all): TABLE ID COLUMN "
                      "counter=… events=…; then a summary. Exit 0 without drift (--repair: when "
                      "none is left), 1 with.",
                      argc, argv);

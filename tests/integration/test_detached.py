@@ -4,6 +4,7 @@ named brings it back."""
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -77,6 +78,24 @@ def test_the_month_of_now(start_gateway, database):
     assert json.loads(gateway.deliver("hmac", event).body)["duplicates"] == 1
     assert json.loads(gateway.deliver("hmac", later).body)["captured"] == 1
     assert database.counter_drift() == [] and audit(database, "--repair").returncode == 0
+
+
+def test_audit_says_the_reason_first_and_few_of_what_follows_from_it(start_gateway, database):
+    gateway = start_gateway()
+    (_, enrollments), = database.seed(1, 25)
+    events = [gateway.sources["hmac"].event(enrollment_id=one) for one in enrollments]
+    assert gateway.deliver("hmac", *events).status == 200
+    name = detach(database, 0)
+    done = oncehook("audit", "--database", database.gateway_url, check=False, stderr=subprocess.STDOUT)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    drifts = int(re.search(r": (\d+) drifts$", lines[-1])[1])
+    assert drifts > 25 and len(lines) == 1 + 20 + 1 + 1, lines
+    assert lines[0] == f"oncehook audit: {name} is detached, and what its events were counted as is no drift to " \
+                       f"repair. Back with: {the_sql(lines[0])}"
+    assert all("counter=" in line for line in lines[1:21])
+    assert lines[21] == f"… and {drifts - 20} more; --json has all"
+    assert len(json.loads(audit(database, "--json").stdout)["drift"]) == drifts
 
 
 def test_a_gateway_that_starts_without_its_month_is_not_ready(start_gateway, database):

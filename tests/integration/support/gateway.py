@@ -26,9 +26,10 @@ def environment(**extra):
 def oncehook(*arguments, check=True, timeout=60, env=None, **options):
     """Runs a command of the binary to its end; .returncode .stdout .stderr. A sanitizer's report is
     an error whatever `check` says."""
-    done = subprocess.run([BINARY, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=timeout, check=False, env=environment(**(env or {})), **options)
-    assert not SANITIZER.search(done.stderr), done.stderr
+    done = subprocess.run([BINARY, *map(str, arguments)], stdout=subprocess.PIPE,
+                          stderr=options.pop("stderr", subprocess.PIPE), text=True, timeout=timeout, check=False,
+                          env=environment(**(env or {})), **options)
+    assert not SANITIZER.search(done.stderr or done.stdout), done.stderr
     if check:
         assert done.returncode == 0, f"oncehook {arguments} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
