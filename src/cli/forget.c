@@ -75,6 +75,11 @@ static bool ask_number(struct forget *forget, const char *sql, int count, const 
     return result != NULL;
 }
 
+static const char *verb(const struct forget *forget, long long count)
+{
+    return forget->dry_run ? "would be" : count == 1 ? "is" : "are";
+}
+
 static void draw(const struct forget *forget, const char *what, long long done, long long all)
 {
     if (forget->is_tty)
@@ -298,31 +303,40 @@ static bool look_at_spool(struct forget *forget, const struct config *config)
         cli_clear_bar();
     if (owner && state.waiting > 0) {
         forget->is_left_in_spool = true;
-        printf("spool         %" PRIu64 " events wait in %s, which process %d has: let it drain "
-               "them or stop it, then run this again\n",
-               state.waiting, directory, (int)owner);
+        printf("spool         %" PRIu64
+               " event%s in %s, which process %d has: let it drain or stop "
+               "it, then run this again\n",
+               state.waiting, state.waiting == 1 ? " waits" : "s wait", directory, (int)owner);
     } else if (ok) {
-        printf("spool         %lld records in %s %s what they say\n", forget->in_spool, directory,
-               forget->dry_run ? "would lose" : "have lost");
+        printf("spool         %lld record%s in %s %s without payload\n", forget->in_spool,
+               forget->in_spool == 1 ? "" : "s", directory, verb(forget, forget->in_spool));
     }
     return ok;
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+static void print_ids(const struct forget *forget)
+{
+    const char *id = PQgetvalue(forget->who, 0, 0) + 1; /* {ID,ID} */
+    puts("ids           not found by the contact any more; for a second run:");
+    for (size_t len; (len = strcspn(id, ",}")) > 0; id += len + (id[len] == ','))
+        printf("              --enrollment %.*s\n", (int)len, id);
+}
+
 static void print_report(const struct forget *forget)
 {
-    const char *done = forget->dry_run ? "would be" : "are";
     if (forget->is_tty)
         cli_clear_bar();
     printf("enrollments   %lld %s marked: nobody's, and nothing new keeps a payload\n",
-           forget->marks, done);
-    printf("events        %lld %s without payload\n", forget->events, done);
-    printf("quarantine    %lld %s without body, URL and headers\n", forget->quarantined, done);
-    printf("contact       %lld rows %s deleted\n", forget->contacts, done);
+           forget->marks, verb(forget, forget->marks));
+    printf("events        %lld %s without payload\n", forget->events, verb(forget, forget->events));
+    printf("quarantine    %lld %s without body, URL and headers\n", forget->quarantined,
+           verb(forget, forget->quarantined));
+    printf("contact       %lld row%s %s deleted\n", forget->contacts,
+           forget->contacts == 1 ? "" : "s", verb(forget, forget->contacts));
     if (!forget->dry_run && forget->contact && forget->marks > 0)
-        printf("ids           %s are no longer found by the contact: keep them for a second run\n",
-               PQgetvalue(forget->who, 0, 0));
+        print_ids(forget);
 }
 
 static bool is_usage_right(const struct forget *forget)
@@ -348,10 +362,20 @@ static bool run(struct forget *forget, const struct cli_database *database)
         return false;
     set = PQexec(forget->connection, "SET lock_timeout = '5s'; SET statement_timeout = 0");
     PQclear(set);
-    if (!find(forget) || !(forget->dry_run ? walk_quarantine(forget) : change(forget)))
+    if (!find(forget))
         return false;
+    if (!(forget->dry_run ? walk_quarantine(forget) : change(forget))) {
+        fputs("oncehook forget: it is not finished: run it again\n", stderr);
+        return false;
+    }
     print_report(forget);
-    return !database->config || look_at_spool(forget, database->config);
+    bool ok = !database->config || look_at_spool(forget, database->config);
+    if (!ok) /* the lines above are true, and must not pass for the end */
+        puts(forget->dry_run
+                 ? "spool         not looked at"
+                 : "spool         NOT DONE: what waits there may still name the person; "
+                   "the rest is done. Mend it, run this again");
+    return ok;
 }
 
 int cli_forget(int argc, char **argv)

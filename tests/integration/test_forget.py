@@ -174,6 +174,19 @@ def test_wrong_usage_is_2_and_changes_nothing(database, arguments):
     assert done.returncode == 2 and done.stderr and not done.stdout
 
 
+def test_what_it_says_is_to_be_read_and_copied(people):
+    """Plain ids, each as the option that takes it; one is not many."""
+    people.sql("INSERT INTO imported_contacts (id, email) VALUES (%s, %s)", people.contact, WHO)
+    where = ("--database", people.owner_url, "--contact", people.contact)
+    done = oncehook("forget", *where, "--dry-run").stdout
+    assert "contact       1 row would be deleted\n" in done and "enrollments   2 would be marked" in done
+    done = oncehook("forget", *where).stdout
+    assert "contact       1 row is deleted\n" in done and "enrollments   2 are marked" in done, done
+    assert "ids           not found by the contact any more; for a second run:\n" in done
+    assert {f"              --enrollment {one}" for one in (people.first, people.second)} == set(done.splitlines()[-2:])
+    assert "{" not in done
+
+
 def test_it_is_the_owners_and_says_so_to_the_gateways_role(database):
     done = oncehook("forget", "--database", database.gateway_url, "--contact", str(uuid.uuid4()), check=False)
     assert done.returncode == 2 and "permission denied" in done.stderr
@@ -215,6 +228,25 @@ def test_what_waits_in_the_spool_loses_the_person_and_is_counted(database, spool
     assert database.value("SELECT count(*) FROM campaign_events") == 50
     assert database.value("SELECT count(*) FROM campaign_events WHERE payload IS NOT NULL OR payload_bytes <> ''") == 48
     assert audit(database) == 0
+
+
+def test_a_spool_that_cannot_be_read_is_not_passed_over(database, spooled):
+    """What is done and what is not, in the words that a person reads; nothing looks finished."""
+    where = ("forget", "-c", spooled, "--enrollment", str(uuid.UUID(bytes=(7).to_bytes(8, "little") + bytes(8))))
+    with open(spooled, encoding="utf-8") as file:
+        directory = json.load(file)["spool"]["directory"]
+    os.rename(directory, directory + ".aside")
+    with open(directory, "w", encoding="ascii") as file:
+        file.write("no directory")
+    done = oncehook(*where, check=False)
+    assert done.returncode == 2 and "oncehook forget: spool: " in done.stderr
+    assert done.stdout.splitlines()[-1] == \
+        "spool         NOT DONE: what waits there may still name the person; the rest is done. Mend it, run this again"
+    done = oncehook(*where, "--dry-run", check=False)
+    assert done.returncode == 2 and done.stdout.splitlines()[-1] == "spool         not looked at"
+    os.remove(directory)
+    os.rename(directory + ".aside", directory)
+    assert "spool         1 record in " in oncehook(*where).stdout
 
 
 def test_a_contact_leaves_the_spool_too(database, spooled):
