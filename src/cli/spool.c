@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,15 +40,23 @@ static void add_loss(void *context, uint64_t first, uint64_t last, const char *w
                                              (json_int_t)last, "what", words));
 }
 
+/* What is free for others than root on the spool's disk; 0 if that cannot be asked. */
+static uint64_t disk_free_bytes(const struct config *config)
+{
+    struct statvfs disk;
+    return statvfs(config->spool.directory, &disk) == 0 ? disk.f_bavail * disk.f_frsize : 0;
+}
+
 static void print_status_json(const struct config *config, struct spool *spool,
                               const struct spool_state *state, pid_t owner)
 {
     json_t *losses = json_array();
     spool_each_loss(spool, add_loss, losses);
     json_t *all = json_pack(
-        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "directory", config->spool.directory,
-        "owner", owner ? json_integer(owner) : json_null(), "waiting", (json_int_t)state->waiting,
-        "bytes", (json_int_t)state->bytes, "limit_bytes", (json_int_t)config->spool.bytes,
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "directory",
+        config->spool.directory, "owner", owner ? json_integer(owner) : json_null(), "waiting",
+        (json_int_t)state->waiting, "bytes", (json_int_t)state->bytes, "limit_bytes",
+        (json_int_t)config->spool.bytes, "disk_free_bytes", (json_int_t)disk_free_bytes(config),
         "segments", (json_int_t)state->segments, "oldest_seconds", (json_int_t)state->oldest_s,
         "last_acknowledged", (json_int_t)state->last_acknowledged, "lost", (json_int_t)state->lost,
         "losses", losses);
@@ -60,6 +69,7 @@ static void print_status(const struct config *config, struct spool *spool,
                          const struct spool_state *state, pid_t owner)
 {
     int64_t age_s = state->oldest_s;
+    uint64_t disk_free = disk_free_bytes(config);
     printf("directory          %s\n", config->spool.directory);
     if (owner)
         printf("owner              process %d, which goes on meanwhile\n", (int)owner);
@@ -69,9 +79,12 @@ static void print_status(const struct config *config, struct spool *spool,
            state->waiting == 1 ? "" : "s");
     printf("oldest             %" PRId64 " d %02d:%02d:%02d\n", age_s / 86400,
            (int)(age_s / 3600 % 24), (int)(age_s / 60 % 60), (int)(age_s % 60));
-    printf("size               %.1f MiB of %.1f MiB, %" PRIu64 " segment%s\n",
+    printf("size               %.1f MiB of %.1f MiB, %" PRIu64
+           " segment%s; %.1f MiB are free on the "
+           "disk%s\n",
            (double)state->bytes / MIB, (double)config->spool.bytes / MIB, state->segments,
-           state->segments == 1 ? "" : "s");
+           state->segments == 1 ? "" : "s", (double)disk_free / MIB,
+           state->bytes + disk_free < config->spool.bytes ? ", less than the limit" : "");
     printf("last acknowledged  %" PRIu64 "\n", state->last_acknowledged);
     printf("lost               %" PRIu64 "\n", state->lost);
     spool_each_loss(spool, print_loss, NULL);

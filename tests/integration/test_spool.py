@@ -246,6 +246,25 @@ def test_status_says_what_waits_also_while_it_is_owned(bed, config):
         owner.stdout.close()
 
 
+def test_status_says_what_the_disk_allows(bed, config):
+    """A limit beyond what is free is no room: both are said, and which of them ends first."""
+    bed.put("--events", 500)
+    with open(config, encoding="utf-8") as file:
+        text = json.load(file)
+    free = os.statvfs(bed.directory)
+    free = free.f_bavail * free.f_frsize
+    for limit, ends in ((free // 2**20 // 4, "the limit"), (free // 2**20 * 4, "the disk")):
+        text["spool"]["bytes"] = f"{limit}MiB"
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump(text, file)
+        now = status(config)
+        assert abs(now["disk_free_bytes"] - free) < free / 4 and now["limit_bytes"] == limit << 20
+        line = next(one for one in oncehook("spool", "status", "-c", config).stdout.splitlines() if one.startswith("size"))
+        told = re.fullmatch(r"size {15}(\d+\.\d) MiB of (\d+)\.0 MiB, 1 segment; (\d+\.\d) MiB are free on the disk(.*)", line)
+        assert told and int(told[2]) == limit, line
+        assert told[4] == (", less than the limit" if ends == "the disk" else ""), line
+
+
 def test_export_prints_every_record_and_changes_nothing(bed, config):
     bed.put("--events", 2500, "--lanes", 1)
     before = sorted(os.listdir(bed.directory))
