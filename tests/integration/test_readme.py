@@ -44,6 +44,14 @@ def test_options_are_those_of_the_table_of_options():
         assert documented[option] == default, option
 
 
+def test_the_transcript_ends_with_the_newest_migration():
+    made = sorted(name.removesuffix(".up.sql").split("_", 1) for name in os.listdir(os.path.join(REPOSITORY, "sql"))
+                  if re.fullmatch(r"\d{4}_\w+\.up\.sql", name))
+    shown = re.findall(r"^oncehook dev: applied (\d{4}) (\w+) in \d+ ms$", README, re.M)
+    assert list(shown[-1]) == made[-1] and [list(one) for one in shown[:2]] == made[:2]
+    assert f"\noncehook dev: verified: version {len(made)} of {len(made)}, 0 invalid" in README
+
+
 def test_every_command_is_named():
     listed = re.findall(r"^  (\w+) ", oncehook("--help").stdout.split("Commands:")[1], re.MULTILINE)
     assert [row[0].strip("`").split()[1] for row in rows(README, "| command | does |")] == listed
