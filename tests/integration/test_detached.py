@@ -112,6 +112,24 @@ def test_a_gateway_that_starts_without_its_month_is_not_ready(start_gateway, dat
     gateway.wait_ready()
 
 
+def test_what_stands_in_the_way_of_the_months_is_logged_though_none_can_be_made(start_gateway, database):
+    """The month of now is detached: making fails, and the log says what to do, from upkeep too."""
+    name = detach(database, 0)
+    database.sql(f"DROP TABLE {month(database, 3)}")
+    gateway = start_gateway(wait=False)
+
+    def said(message):
+        return [line for line in gateway.log_lines() if line["room"] == "upkeep" and line["message"] == message]
+    failed = process.wait_until(lambda: said("a chore failed; it is tried again"), 20, what="a chore that fails")[0]
+    assert failed["chore"] == "make months" and name in failed["reason"]
+    line = process.wait_until(lambda: said("a month is detached"), what="the way back")[0]
+    assert (line["level"], line["month"]) == ("warning", name)
+    database.sql(the_sql(line["mend"]))
+    gateway.wait_ready()
+    process.wait_until(lambda: database.value("SELECT to_regclass(%s) IS NOT NULL", month(database, 3)), 30,
+                       what="the month that was not made")
+
+
 def test_a_month_to_come_keeps_no_other_from_being_made(start_gateway, database):
     database.sql(f"DROP TABLE {month(database, 2)}")
     name = detach(database, 1)
