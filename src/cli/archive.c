@@ -141,6 +141,24 @@ static enum oh_status finish(struct writer *writer, const char *partial, const c
     return status;
 }
 
+enum oh_status archive_check(const char *directory, struct oh_error *err)
+{
+    static const char probe[] = ".oncehook-archive.partial";
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int file = fd < 0 ? -1 : openat(fd, probe, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    enum oh_status status = OH_OK;
+    if (file < 0)
+        status = oh_fail(err, OH_SYSTEM, "cannot %s %s: %s", fd < 0 ? "open" : "write to",
+                         directory, strerror(errno));
+    if (file >= 0) {
+        close(file);
+        unlinkat(fd, probe, 0);
+    }
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
 enum oh_status archive_write(PGconn *connection, const char *table, const char *directory,
                              void (*on_bytes)(void *context, long long bytes), void *context,
                              struct archive *out, struct oh_error *err)

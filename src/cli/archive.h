@@ -14,6 +14,10 @@ struct archive {
     long long rows;  /* without the line of column names */
 };
 
+/* Whether DIR takes files: asked before any month has to wait for its own. Leaves none behind.
+ * Errors: OH_SYSTEM. */
+enum oh_status archive_check(const char *directory, struct oh_error *err) OH_MUST_CHECK;
+
 /* Writes DIR/TABLE.copy.gz and DIR/TABLE.copy.gz.sha256 (as sha256sum -c reads it). A file of that
  * name is never overwritten. on_bytes: told how many bytes COPY has given so far. Errors:
  * OH_SYSTEM, OH_INVALID (the name is taken), OH_NO_MEMORY; nothing stays behind. Thread: the

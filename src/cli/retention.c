@@ -18,8 +18,9 @@
 /* WALK_PAUSE: as the gateway's own, upkeep/retention.c. */
 enum { DAY_S = 86400, WAIT_S = 60, WALK_PAUSE = 3 };
 
-/* The parameters of retention_plan.sql; retention_step_v2() has one more, the run's workflow. */
-enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, PARAMETER_COUNT };
+/* The parameters of retention_plan.sql and retention_step_v2(). Each has one more, NEXT: whether
+ * months go to files; the run's workflow. */
+enum { COMPLETED, FAILED, CACHE, EVENTS, LAST, LEDGER, NEXT, PARAMETER_COUNT };
 
 /* What --table knows. `days`: where --days goes; -1: its rows carry their own time. */
 static const struct table {
@@ -38,7 +39,7 @@ struct retention {
     PGconn *connection;
     const char *archive;             /* directory, or NULL */
     char values[PARAMETER_COUNT][8]; /* "" = null */
-    const char *parameters[PARAMETER_COUNT + 1];
+    const char *parameters[PARAMETER_COUNT];
     char workflow[40];           /* id of this run in workflow_states, or "" */
     const char *month;           /* the one that is being archived */
     long long steps, steps_done; /* of the progress bar */
@@ -68,6 +69,11 @@ static void draw_archive(void *context, long long bytes)
     struct retention *r = context;
     if (bytes >> 22 != (bytes - 4096) >> 22) /* about every 4 MiB */
         draw(r, r->month, bytes);
+}
+
+static const char *plural(long long amount)
+{
+    return amount == 1 ? "" : "s";
 }
 
 /* ---- SQL ------------------------------------------------------------------------------------- */
@@ -139,7 +145,7 @@ static PGresult *next_step(const struct retention *r)
             "SELECT * FROM retention_step_v2($1::integer, $2::integer, $3::boolean, $4::integer, "
             "$5::boolean, $6::integer, (SELECT started_at FROM workflow_states WHERE id = "
             "$7::uuid))",
-            PARAMETER_COUNT + 1, NULL, r->parameters, NULL, NULL, 0);
+            PARAMETER_COUNT, NULL, r->parameters, NULL, NULL, 0);
         const char *state = PQresultErrorField(row, PG_DIAG_SQLSTATE);
         bool is_busy = state && (strcmp(state, "55P03") == 0 || strcmp(state, "40P01") == 0);
         if (PQresultStatus(row) == PGRES_TUPLES_OK)
@@ -170,7 +176,9 @@ static bool archive_month(struct retention *r, const char *table)
         if (cli_database_is_stopped())
             return fail(r, NULL);
         clear_bar(r);
-        fprintf(stderr, "oncehook retention: --archive: %s\n", err.text);
+        fprintf(stderr,
+                "oncehook retention: --archive: %s; %s waits for its archive: run it again\n",
+                err.text, table);
         return false;
     }
     snprintf(rows, sizeof(rows), "%lld", archive.rows);
@@ -178,7 +186,7 @@ static bool archive_month(struct retention *r, const char *table)
     bool ok = call(r, "SELECT archived_month_v1($1, $2, $3, $4::bigint)", 4, values);
     clear_bar(r);
     if (ok)
-        printf("%s: %s events in %s\n", table, rows, archive.path);
+        printf("%s: %s event%s in %s\n", table, rows, plural(archive.rows), archive.path);
     free(archive.path);
     return ok;
 }
@@ -190,7 +198,8 @@ static bool note_month(struct retention *r, const char *step, const char *table,
     if (strcmp(step, "retired") == 0)
         printf("%s: left campaign_events\n", table);
     else if (strcmp(step, "folded") == 0)
-        printf("%s: %s events folded into the sums\n", table, amount);
+        printf("%s: %s event%s folded into the sums\n", table, amount,
+               plural(strtoll(amount, NULL, 10)));
     else if (strcmp(step, "dropped") == 0) {
         printf("%s: dropped\n", table);
         r->months++;
@@ -236,6 +245,7 @@ static bool run_steps(struct retention *r)
 static bool plan(struct retention *r, bool is_dry_run)
 {
     r->parameters[LAST] = is_dry_run ? "true" : "false"; /* exact numbers */
+    r->parameters[NEXT] = r->archive ? "true" : "false";
     PGresult *rows =
         query(r, embedded_find(embedded_sql, "retention_plan.sql"), PARAMETER_COUNT, r->parameters);
     r->parameters[LAST] = r->archive ? "true" : "false"; /* months go to a file */
@@ -258,17 +268,18 @@ static bool run(struct retention *r)
               "SELECT workflow_begin_v1('retention', jsonb_build_object('completed_days',"
               " $1::integer, 'failed_days', $2::integer, 'cache', $3::boolean,"
               " 'event_days', $4::integer, 'archive', $5::boolean, 'key_days', $6::integer))",
-              PARAMETER_COUNT, r->parameters);
+              NEXT, r->parameters);
     if (!row)
         return false;
     snprintf(r->workflow, sizeof(r->workflow), "%s", PQgetvalue(row, 0, 0));
-    r->parameters[PARAMETER_COUNT] = r->workflow;
+    r->parameters[NEXT] = r->workflow;
     PQclear(row);
     bool ok = run_steps(r);
     clear_bar(r);
     printf("workflow_states: %lld completed and %lld failed archived; enrichment_cache: %lld "
-           "deleted; campaign_events: %lld months, %lld events; event_keys: %lld deleted\n",
-           r->completed, r->failed, r->cache, r->months, r->events, r->keys);
+           "deleted; campaign_events: %lld month%s, %lld event%s; event_keys: %lld deleted\n",
+           r->completed, r->failed, r->cache, r->months, plural(r->months), r->events,
+           plural(r->events), r->keys);
 
     const char *const end[] = {r->workflow, ok                          ? NULL
                                             : cli_database_is_stopped() ? "stopped"
@@ -316,7 +327,7 @@ static void set_policy(struct retention *r, const struct config *config, const s
         [LEDGER] = config ? days_of(config->retention.ledger_s) : 180,
     };
     for (int i = 0; i < PARAMETER_COUNT; i++) {
-        if (i == CACHE || i == LAST)
+        if (i == CACHE || i == LAST || i == NEXT)
             continue;
         bool is_asked = !only || only->days == i || (i == FAILED && only->days == COMPLETED);
         if (is_asked && !r->values[i][0])
@@ -333,6 +344,10 @@ static bool read_scope(struct retention *r, const char *name, const char *days,
     for (int i = 0; name && i < TABLE_COUNT; i++)
         if (strcmp(name, tables[i].name) == 0)
             *only = &tables[i];
+    if (days && *only && (*only)->days < 0)
+        return fputs("oncehook retention: --days: rows of the cache carry their own expiry\n",
+                     stderr),
+               false;
     if (days && !read_days(days, *only ? (*only)->days_max : 3650))
         return refuse_days(days), false;
     if (name && !*only)
@@ -347,6 +362,15 @@ static bool read_scope(struct retention *r, const char *name, const char *days,
         return true;
     }
     return false;
+}
+
+static bool can_archive(const struct retention *r)
+{
+    struct oh_error err = {0};
+    bool ok = !r->archive || archive_check(r->archive, &err) == OH_OK;
+    if (!ok)
+        fprintf(stderr, "oncehook retention: --archive: %s\n", err.text);
+    return ok;
 }
 
 int cli_retention(int argc, char **argv)
@@ -374,10 +398,12 @@ int cli_retention(int argc, char **argv)
                      "Let go of what is older than its policy says: whole months of events (their "
                      "counts stay), completed and failed workflows (they go to the archive table), "
                      "expired cache rows, keys of the ledger whose events are gone. One at a time. "
-                     "Exit 0 when nothing is left to do, 1 when "
-                     "it was stopped or a month is in use (run it again), 2 for anything else.",
+                     "Exit 0 when nothing is left to do; 1 when it began and did not come to the "
+                     "end, as when it was stopped, a month is in use or an archive cannot be "
+                     "written (run it again); 2 for anything else.",
                      argc, argv);
-    if (!read_scope(&r, name, days, &only) || !cli_database_find(&from, true, &database))
+    if (!read_scope(&r, name, days, &only) || !can_archive(&r) ||
+        !cli_database_find(&from, true, &database))
         return CLI_USAGE;
     set_policy(&r, database.config, only);
     r.connection = cli_database_connect(&database, "oncehook retention");

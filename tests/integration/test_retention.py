@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -241,13 +242,38 @@ def test_nothing_is_dropped_before_its_archive(old, tmp_path):
     taken.unlink()
     assert f"{old.tables[0]}: dropped" in retention(old, "--archive", str(tmp_path)).stdout
     assert count(old, "campaign_events_retired") == 0 and audit(old) == GOOD
-    assert retention(old, "--archive", "/nowhere/at/all", check=False).returncode == 0, "nothing to archive"
 
 
-def test_archive_that_cannot_be_written_leaves_the_month(old):
-    done = retention(old, "--archive", "/dev/full", check=False)
-    assert done.returncode == 1 and "cannot open /dev/full" in done.stderr
+@pytest.mark.parametrize("directory", ["/nowhere/at/all", "/dev/full", "/proc"])
+def test_a_directory_that_cannot_take_archives_is_refused_before_anything_is_done(old, directory):
+    """Else the first month has left and waits for an archive, and holds back every key."""
+    make_workflows(old)
+    for more in [], ["--dry-run"]:
+        done = retention(old, "--archive", directory, *more, check=False)
+        assert done.returncode == 2 and directory in done.stderr and done.stdout == ""
+    assert count(old) == 3 * old.each and count(old, "retired_months") == 0 and len(own(old)) == 12
+
+
+def test_a_full_disk_leaves_the_month_and_says_what_to_do(old, tmp_path):
+    """No file may grow beyond a block: as a full disk, and without one."""
+    done = subprocess.run([BINARY, "retention", "--database", old.owner_url, "--archive", str(tmp_path)], text=True,
+                          env=environment(), capture_output=True, timeout=120,
+                          preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                                              resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))))
+    assert done.returncode == 1 and os.listdir(tmp_path) == []
+    assert f"{old.tables[0]} waits for its archive: run it again" in done.stderr
     assert count(old) + count(old, "campaign_events_retired") == 3 * old.each and audit(old) == GOOD
+    assert "2 months" in retention(old, "--archive", str(tmp_path)).stdout and audit(old) == GOOD
+
+
+def test_a_month_that_waits_for_its_archive_is_named_by_doctor(old, tmp_path):
+    (tmp_path / f"{old.tables[0]}.copy.gz").write_text("in the way")
+    assert retention(old, "--archive", str(tmp_path), check=False).returncode == 1
+    retention(old)
+    looks = json.loads(oncehook("doctor", "--database", old.gateway_url, "--json", check=False).stdout)["checks"]
+    rows = next(look["rows"] for look in looks if look["name"] == "retention")
+    assert [row["words"] for row in rows if row["subject"] == old.tables[0] and row["state"] == "person"] == \
+        ["longer than events are kept: it waits for its archive, oncehook retention --archive DIR"]
 
 
 # ---- workflows, cache -----------------------------------------------------------------------
@@ -454,7 +480,7 @@ def test_valid_days_of_appendix_a_are_accepted(database, days):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--days", "30"], "--days needs --table"), (["--table", "secrets"], "not 'secrets'"),
-    (["--table", "cache", "--days", "30"], "Invalid retentionDays: 30"), (["--table"], "requires an argument")])
+    (["--table", "cache", "--days", "30"], "--days: rows of the cache carry their own expiry"), (["--table"], "requires an argument")])
 def test_usage(database, arguments, words):
     done = retention(database, *arguments, check=False)
     assert done.returncode == 2 and words in done.stderr
@@ -476,6 +502,35 @@ def test_dry_run_says_exactly_what_goes_and_changes_nothing(old):
         ("workflow_states: 2 completed and 2 failed archived; enrichment_cache: 2 deleted; "
          f"campaign_events: 2 months, {2 * old.each} events; event_keys: {2 * old.each} deleted")
     assert retention(old, "--dry-run").stdout == "nothing is old enough\n"
+
+
+def test_dry_run_with_archives_says_what_a_run_with_them_would_do(old, tmp_path):
+    taken = tmp_path / f"{old.tables[0]}.copy.gz"
+    lines = retention(old, "--dry-run", "--archive", str(tmp_path)).stdout.splitlines()
+    assert [line.endswith(", would be archived, folded and dropped") for line in lines] == [True, True, False]
+    taken.write_text("in the way")
+    retention(old, "--archive", str(tmp_path), check=False)
+    without = retention(old, "--dry-run").stdout
+    assert f"campaign_events: {old.tables[0]}, {old.each} events, waits for its archive: --archive DIR\n" in without
+    assert "event_keys" not in without, "that month holds back every key"
+    lines = retention(old, "--dry-run", "--archive", str(tmp_path)).stdout.splitlines()
+    assert [line.endswith(", would be archived, folded and dropped") for line in lines] == [True, True, False]
+    assert f"event_keys: {2 * old.each} keys received before " in lines[2]
+    taken.unlink()
+    said = retention(old, "--archive", str(tmp_path)).stdout
+    assert f"campaign_events: 2 months, {2 * old.each} events; event_keys: {2 * old.each} deleted" in said
+
+
+def test_one_is_said_as_one(database):
+    make_month(database, "2001-03")
+    capture(database.gateway_url, event(provider="p"))
+    database.sql("UPDATE event_keys SET received_at = '2001-03-15'")
+    database.sql("UPDATE campaign_events SET received_at = '2001-03-15'")
+    said = retention(database, "--dry-run").stdout
+    assert "campaign_events_2001_03, 1 event, " in said and "event_keys: 1 key received before " in said
+    said = retention(database).stdout
+    assert "campaign_events_2001_03: 1 event folded" in said
+    assert "campaign_events: 1 month, 1 event; event_keys: 1 deleted" in said
 
 
 def test_only_one_runs_at_a_time(old):
