@@ -98,8 +98,11 @@ static bool find(struct forget *forget)
     const char *const found[] = {PQgetvalue(forget->who, 0, 0), forget->contact,
                                  PQgetvalue(forget->who, 0, 1)};
     PGresult *counts =
-        ask(forget, "SELECT marks, events, contacts + cached FROM forget_count_v1($1, $2, $3)", 3,
-            found);
+        ask(forget,
+            "SELECT marks, events + (SELECT count(*) FROM campaign_events_retired v WHERE "
+            "v.enrollment_id = ANY ($1) AND (v.payload IS NOT NULL OR v.payload_bytes IS NOT "
+            "NULL)), contacts + cached FROM forget_count_v1($1, $2, $3)",
+            3, found);
     if (counts) {
         forget->marks = strtoll(PQgetvalue(counts, 0, 0), NULL, 10);
         forget->events = strtoll(PQgetvalue(counts, 0, 1), NULL, 10);
@@ -141,18 +144,22 @@ static bool walk_quarantine(struct forget *forget)
     return true;
 }
 
+/* Retired months last: a month leaves campaign_events and does not come back. */
 static bool change_events(struct forget *forget)
 {
     char limit[24];
     const char *const values[] = {PQgetvalue(forget->who, 0, 0), limit};
+    const char *const steps[] = {"SELECT forget_events_v1($1, $2)",
+                                 embedded_find(embedded_sql, "forget_retired.sql")};
     long long expected = forget->events;
     snprintf(limit, sizeof(limit), "%d", EVENTS_MAX);
     forget->events = 0;
-    for (long long last = EVENTS_MAX; last == EVENTS_MAX; forget->events += last) {
-        draw(forget, "events", forget->events, expected);
-        if (!ask_number(forget, "SELECT forget_events_v1($1, $2)", 2, values, &last))
-            return false;
-    }
+    for (int i = 0; i < 2; i++)
+        for (long long last = EVENTS_MAX; last == EVENTS_MAX; forget->events += last) {
+            draw(forget, "events", forget->events, expected);
+            if (!ask_number(forget, steps[i], 2, values, &last))
+                return false;
+        }
     return true;
 }
 
@@ -369,6 +376,10 @@ static bool run(struct forget *forget, const struct cli_database *database)
         return false;
     }
     print_report(forget);
+    if (forget->marks + forget->events + forget->contacts + forget->quarantined == 0)
+        fputs("oncehook forget: nothing in the database names them: is the id right, or were they "
+              "forgotten before?\n",
+              stderr);
     bool ok = !database->config || look_at_spool(forget, database->config);
     if (!ok) /* the lines above are true, and must not pass for the end */
         puts(forget->dry_run

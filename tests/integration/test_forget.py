@@ -11,6 +11,7 @@ import pytest
 
 from support.capture import call, capture, event
 from support.gateway import BINARY, environment, oncehook
+from support.postgres import OWNER
 from support.process import wait_until
 
 WHO = "Ann.Example@example.com"
@@ -75,6 +76,35 @@ def test_a_contact_leaves_and_every_count_stays(people):
         assert set(forget(people, *again).values()) == {0}
     assert people.sql("SELECT workflow_name, status, context FROM workflow_states ORDER BY started_at LIMIT 1") == [
         ("oncehook.forget", "completed", {"enrollments": 2, "events": 7, "quarantined": 0})]
+
+
+@pytest.mark.parametrize("done", ["retire_month_v1(60, true)", "fold_month_v1('campaign_events_2001_03')"])
+def test_a_month_that_was_retired_and_is_not_dropped_yet_loses_them_too(people, done):
+    """It may wait for its archive for long, and the archive is made of it."""
+    people.sql("CREATE TABLE campaign_events_2001_03 (LIKE campaign_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+    people.sql(f"ALTER TABLE campaign_events_2001_03 OWNER TO {OWNER}")
+    people.sql("ALTER TABLE campaign_events ATTACH PARTITION campaign_events_2001_03 "
+               "FOR VALUES FROM ('2001-03-01Z') TO ('2001-04-01Z')")
+    people.sql("UPDATE event_keys SET received_at = '2001-03-15'")
+    people.sql("UPDATE campaign_events SET received_at = '2001-03-15'")
+    people.sql("SELECT retire_month_v1(60, %s)", "true" in done)
+    if "fold" in done:
+        people.sql(f"SELECT {done}")
+    before = counters(people)
+    wanted = forget(people, "--contact", people.contact, "--dry-run")
+    assert wanted["events"] == 7 and forget(people, "--contact", people.contact) == wanted
+    assert people.sql("SELECT enrollment_id::text, count(*) FROM campaign_events_retired "
+                      "WHERE payload IS NOT NULL OR payload_bytes IS NOT NULL GROUP BY 1") == [(people.other, 3)]
+    assert counters(people) == before and audit(people) == 0
+    assert people.value("SELECT context ->> 'events' FROM workflow_states WHERE workflow_name = 'oncehook.forget'") == "7"
+
+
+def test_an_id_that_names_nobody_is_said(people):
+    for whom in ("--contact", "--enrollment"):
+        done = oncehook("forget", "--database", people.owner_url, whom, str(uuid.uuid4()), "--dry-run", check=False)
+        assert done.returncode == 0 and "nothing in the database names them" in done.stderr
+    done = oncehook("forget", "--database", people.owner_url, "--contact", people.contact, "--dry-run", check=False)
+    assert done.stderr == ""
 
 
 def test_an_enrollment_alone_and_what_comes_later_is_counted_without_payload(people):
