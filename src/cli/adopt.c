@@ -6,6 +6,7 @@
 #include "cli/adopt.h"
 
 #include "base/clock.h"
+#include "base/embedded.h"
 #include "cli/cli.h"
 #include "cli/database.h"
 
@@ -91,6 +92,35 @@ static bool print_look(const struct adopt *a, const char *sql, int *problems)
     }
     PQclear(rows);
     return rows != NULL;
+}
+
+/* Rows that cannot come along: before the switch they stand in the way, after it they are told. */
+static bool print_left_out(const struct adopt *a, bool is_after, int *problems)
+{
+    const char *const values[] = {a->old_schema, is_after ? "_before_oncehook" : ""};
+    PGresult *looks = PQexecParams(a->connection, embedded_find(embedded_sql, "adopt_left_out.sql"),
+                                   2, NULL, values, NULL, NULL, 0);
+    bool ok = PQresultStatus(looks) == PGRES_TUPLES_OK || fail(a, looks);
+    for (int i = 0; ok && i < PQntuples(looks); i++) {
+        const char *table = PQgetvalue(looks, i, 0), *words = PQgetvalue(looks, i, 2);
+        PGresult *row = call(a, PQgetvalue(looks, i, 1), 0);
+        const char *amount = row ? PQgetvalue(row, 0, 0) : "0";
+        const char *rows = strcmp(amount, "1") == 0 ? "row" : "rows";
+        ok = row != NULL;
+        *problems += strcmp(amount, "0") != 0;
+        if (strcmp(amount, "0") == 0)
+            ;
+        else if (is_after)
+            printf("%s: left out, and in %s.%s_before_oncehook alone: %s %s %s\n", table,
+                   a->old_schema, table, amount, rows, words);
+        else
+            printf("in the way: %s.%s: %s %s %s: they would be left out, so mend or delete them "
+                   "first\n",
+                   a->old_schema, table, amount, rows, words);
+        PQclear(row);
+    }
+    PQclear(looks);
+    return ok;
 }
 
 static bool print_drift(const struct adopt *a)
@@ -278,7 +308,8 @@ static bool run(struct adopt *a)
     bool ok = copy(a) && see_progress(a) && analyze(a) && change_over(a);
     if (a->is_tty)
         cli_clear_bar();
-    ok = ok && print_result(a);
+    int left_out = 0;
+    ok = ok && print_result(a) && print_left_out(a, true, &left_out);
     end_workflow(a, ok);
     return ok;
 }
@@ -311,7 +342,8 @@ static int adopt(struct adopt *a, bool is_dry_run, bool is_cancel)
         return lock(a) ? cancel(a) : CLI_NO;
     if (!print_look(a, "SELECT kind, line FROM adopt_look_v1($1, $2::jsonb)", &problems) ||
         (!problems &&
-         !print_look(a, "SELECT kind, line FROM adopt_look_rows_v1($1, $2::jsonb)", &problems)))
+         (!print_look(a, "SELECT kind, line FROM adopt_look_rows_v1($1, $2::jsonb)", &problems) ||
+          !print_left_out(a, false, &problems))))
         return CLI_USAGE;
     if (!problems && !print_drift(a))
         return CLI_USAGE;

@@ -387,6 +387,52 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_begun(sales, before, word
     assert sales.value("SELECT count(*) FROM adopted_tables") == 0
 
 
+@pytest.mark.parametrize("table, column, parent", [
+    ("campaign_instances", "template_id", "campaign_templates"), ("campaign_enrollments", "instance_id", "campaign_instances"),
+    ("email_sequences", "template_id", "campaign_templates")])
+def test_rows_that_hang_on_nothing_are_not_left_out_in_silence(sales, table, column, parent):
+    """Without a foreign key, deleting leaves such rows. Ours have one, so they cannot come along."""
+    with app(sales) as connection, connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_fkey, ALTER {column} DROP NOT NULL")
+        cursor.execute(f"UPDATE {table} SET {column} = NULL WHERE id = (SELECT min(id::text)::uuid FROM {table})")
+        cursor.execute(f"UPDATE {table} SET {column} = gen_random_uuid() WHERE id = (SELECT max(id::text)::uuid FROM {table})")
+        done = adopt(sales, check=False)
+        assert done.returncode == 1 and sales.value("SELECT count(*) FROM adopted_tables") == 0
+        assert f"in the way: sales.{table}: 2 rows whose {column} is no row of {parent}: they would be left out" in done.stdout
+        cursor.execute(f"UPDATE {table} SET {column} = (SELECT id FROM {parent} LIMIT 1) WHERE {column} IS NULL OR "
+                       f"{column} NOT IN (SELECT id FROM {parent})")
+    adopt(sales)
+    assert len(content(sales, table)) == len(content(sales, table + "_before_oncehook"))
+
+
+def test_a_row_that_came_to_hang_on_nothing_meanwhile_is_told_afterwards(sales):
+    with app(sales) as connection, connection.cursor() as cursor, app(sales) as reader, reader.cursor() as reading:
+        cursor.execute("ALTER TABLE campaign_enrollments DROP CONSTRAINT campaign_enrollments_instance_id_fkey")
+        reader.autocommit = False
+        reading.execute("SELECT count(*) FROM campaign_events")  # the switch waits for it
+        run = subprocess.Popen([BINARY, "migrate", "adopt", "--database", sales.owner_url, "--from", "sales"],
+                               env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: sales.value("SELECT count(*) FROM adopted_tables WHERE next_page >= end_page") == 7, what="the copies")
+        cursor.execute("INSERT INTO campaign_enrollments (id, instance_id, contact_id) "
+                       "VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid())")
+        reader.rollback()
+        said, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    assert "campaign_enrollments: left out, and in sales.campaign_enrollments_before_oncehook alone: 1 row whose " \
+           "instance_id is no row of campaign_instances" in said
+
+
+def test_what_jsonb_cannot_hold_is_said_before_anything_is_begun(sales):
+    with app(sales) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE campaign_events ALTER metadata TYPE json, ALTER metadata DROP DEFAULT")
+        cursor.execute(r"""UPDATE campaign_events SET metadata = '{"a": "\\u0000"}'""")  # a backslash, and no NUL
+        assert adopt(sales, "--dry-run").returncode == 0
+        cursor.execute(r"""UPDATE campaign_events SET metadata = '{"a": "\u0000"}' WHERE provider_event_id = 'evt_1'""")
+    done = adopt(sales, check=False)
+    assert done.returncode == 1 and sales.value("SELECT count(*) FROM adopted_tables") == 0
+    assert "in the way: sales.campaign_events: 1 row with \\u0000 in metadata, which jsonb cannot hold" in done.stdout
+
+
 def test_its_own_schema_and_one_that_is_not_there_are_refused(sales):
     for name, words in (("public", "oncehook's own"), ("nowhere", "nowhere.campaign_events: there is no such table")):
         done = oncehook("migrate", "adopt", "--database", sales.owner_url, "--from", name, check=False)
