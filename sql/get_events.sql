@@ -1,6 +1,7 @@
 -- GET /v1/events: a page of events, the latest first, by ("timestamp", id). $1 limit, $2 cursor
--- ("timestamp" in µs, "-", id) or null, $3 event_type, $4 source, $5 enrollment_id, $6 instance_id,
--- $7 from and $8 to ("timestamp" in µs), each or null. A page ends early when its payloads have 4 MiB.
+-- ("timestamp" in µs since 1970, or "b" and µs before it, or "z" and "a", later and earlier than any; "-"; id) or
+-- null, $3 event_type, $4 source, $5 enrollment_id, $6 instance_id, $7 from and $8 to ("timestamp" in µs), each or
+-- null. A page ends early when its payloads have 4 MiB.
 -- Planned anew for each request, so that a parameter that is null costs nothing and each filter finds
 -- its index.
 WITH page AS MATERIALIZED (
@@ -9,7 +10,9 @@ WITH page AS MATERIALIZED (
                OVER latest AS bytes, e.*
       FROM (SELECT e.* FROM campaign_events e
              WHERE ($2::text IS NULL OR (e."timestamp", e.id) <
-                    (timestamptz 'epoch' + split_part($2, '-', 1)::bigint * interval '1 microsecond',
+                    (CASE left($2, 1) WHEN 'z' THEN timestamptz 'infinity' WHEN 'a' THEN timestamptz '-infinity' ELSE
+                     timestamptz 'epoch' + replace(split_part($2, '-', 1), 'b', '-')::bigint / 1000000 * interval '1 second'
+                     + replace(split_part($2, '-', 1), 'b', '-')::bigint % 1000000 * interval '1 microsecond' END,
                      split_part($2, '-', 2)::bigint))
                AND ($3::text IS NULL OR e.event_type = $3)
                AND ($4::text IS NULL OR e.source = $4)
@@ -35,6 +38,8 @@ SELECT 200 AS status,
                'payload_base64', translate(encode(p.payload_bytes, 'base64'), E'\n', ''))
                ORDER BY p.place) FILTER (WHERE p.place <= (SELECT last FROM kept)), '[]'),
            'next', CASE WHEN max(p.place) > (SELECT last FROM kept) THEN (
-               SELECT (extract(epoch FROM l."timestamp") * 1000000)::bigint || '-' || l.id
+               SELECT CASE WHEN isfinite(l."timestamp")
+                           THEN replace(least(extract(epoch FROM l."timestamp") * 1000000, 9223372036854775807)::bigint::text, '-', 'b')
+                           WHEN l."timestamp" > now() THEN 'z' ELSE 'a' END || '-' || l.id
                  FROM page l WHERE l.place = (SELECT last FROM kept)) END)::text AS body
   FROM page p;

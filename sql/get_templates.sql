@@ -1,5 +1,5 @@
 -- GET /v1/templates: a page of templates with their active sequences, the latest first; one statement
--- whatever the page. $1 limit, $2 cursor (created_at in µs, "-", id) or null, $3 is_active or null.
+-- whatever the page. $1 limit, $2 cursor (created_at as in get_events.sql, "-", id) or null, $3 is_active or null.
 -- The page is cut first: sequences are read for its templates only, each list in its own subquery, so
 -- that emails and LinkedIn steps do not multiply each other.
 WITH page AS MATERIALIZED (
@@ -7,7 +7,9 @@ WITH page AS MATERIALIZED (
       FROM (SELECT t.* FROM campaign_templates t
              WHERE ($3::boolean IS NULL OR t.is_active = $3)
                AND ($2::text IS NULL OR (t.created_at, t.id) <
-                    (timestamptz 'epoch' + split_part($2, '-', 1)::bigint * interval '1 microsecond',
+                    (CASE left($2, 1) WHEN 'z' THEN timestamptz 'infinity' WHEN 'a' THEN timestamptz '-infinity' ELSE
+                     timestamptz 'epoch' + replace(split_part($2, '-', 1), 'b', '-')::bigint / 1000000 * interval '1 second'
+                     + replace(split_part($2, '-', 1), 'b', '-')::bigint % 1000000 * interval '1 microsecond' END,
                      substr($2, strpos($2, '-') + 1)::uuid))
              ORDER BY t.created_at DESC, t.id DESC
              LIMIT $1::integer + 1) t)
@@ -29,6 +31,8 @@ SELECT 200 AS status,
                      FROM linkedin_sequences s WHERE s.template_id = p.id AND s.is_active)
                ) ORDER BY p.place) FILTER (WHERE p.place <= $1::integer), '[]'),
            'next', CASE WHEN max(p.place) > $1::integer THEN (
-               SELECT (extract(epoch FROM l.created_at) * 1000000)::bigint || '-' || l.id
+               SELECT CASE WHEN isfinite(l.created_at)
+                           THEN replace(least(extract(epoch FROM l.created_at) * 1000000, 9223372036854775807)::bigint::text, '-', 'b')
+                           WHEN l.created_at > now() THEN 'z' ELSE 'a' END || '-' || l.id
                  FROM page l WHERE l.place = $1::integer) END)::text AS body
   FROM page p;

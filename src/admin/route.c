@@ -29,7 +29,7 @@ const struct route route_table[] = {
      "get_templates.sql",
      0,
      {{"limit", ROUTE_NUMBER, "50", 100, NULL},
-      {"cursor", ROUTE_CURSOR, NULL, 0, "n-u"},
+      {"cursor", ROUTE_CURSOR, NULL, 0, "t-u"},
       {"active", ROUTE_WORD, NULL, 0, "true false"}}},
     {"GET",
      "/v1/instances",
@@ -49,7 +49,7 @@ const struct route route_table[] = {
      "get_contacts.sql",
      0,
      {{"limit", ROUTE_NUMBER, "50", 1000, NULL},
-      {"cursor", ROUTE_CURSOR, NULL, 0, "n-u"},
+      {"cursor", ROUTE_CURSOR, NULL, 0, "t-u"},
       {"source", ROUTE_TEXT, NULL, 0, NULL},
       {"domain", ROUTE_TEXT, NULL, 0, NULL}}},
     {"GET",
@@ -57,7 +57,7 @@ const struct route route_table[] = {
      "get_events.sql",
      0,
      {{"limit", ROUTE_NUMBER, "50", 1000, NULL},
-      {"cursor", ROUTE_CURSOR, NULL, 0, "n-n"},
+      {"cursor", ROUTE_CURSOR, NULL, 0, "t-n"},
       {"type", ROUTE_WORD, NULL, 0, EVENT_TYPES},
       {"source", ROUTE_TEXT, NULL, 0, NULL},
       {"enrollment_id", ROUTE_UUID, NULL, 0, NULL},
@@ -155,19 +155,39 @@ static bool is_number(struct oh_slice text)
     return text.len >= 1 && text.len <= 18;
 }
 
-/* Numbers ("n") and a UUID ("u") joined by "-". */
+/* Microseconds since 1970, after "b" before it; "z", "a": infinity after all others, before them.
+ * No more than PostgreSQL has: 4713 BC to 294247. */
+static bool is_moment(struct oh_slice text)
+{
+    const uint64_t min_us = UINT64_C(210866803200000000), max_us = INT64_MAX;
+    bool is_before = text.len > 0 && text.data[0] == 'b';
+    char digits[20] = "";
+    if (text.len == 1 && (text.data[0] == 'z' || text.data[0] == 'a'))
+        return true;
+    if (is_before)
+        text = slice_of(text.data + 1, text.len - 1);
+    if (text.len < 1 || text.len >= sizeof(digits))
+        return false;
+    memcpy(digits, text.data, text.len);
+    return strspn(digits, "0123456789") == text.len &&
+           strtoull(digits, NULL, 10) <= (is_before ? min_us : max_us);
+}
+
+/* Times ("t"), numbers ("n") and a UUID ("u") joined by "-". */
 static bool is_cursor(struct oh_slice text, const char *form)
 {
     uint8_t uuid[16];
     for (; *form; form++) {
         if (*form == 'u')
             return uuid_parse(text, uuid);
-        if (*form != 'n')
+        if (*form == '-')
             continue;
         const char *dash = memchr(text.data, '-', text.len);
         size_t len = dash ? (size_t)(dash - text.data) : text.len;
         bool is_last = !form[1];
-        if (!is_number(slice_of(text.data, len)) || is_last != !dash)
+        bool is_good = *form == 't' ? is_moment(slice_of(text.data, len))
+                                    : is_number(slice_of(text.data, len));
+        if (!is_good || is_last != !dash)
             return false;
         text.data += len + !is_last;
         text.len -= len + !is_last;

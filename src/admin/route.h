@@ -19,14 +19,14 @@ enum { ROUTE_PARAMS_MAX = 10, ROUTE_SEGMENTS_MAX = 8, ROUTE_VALUE_BYTES = 320 };
 
 enum route_type {
     ROUTE_UUID,
-    ROUTE_TEXT,   /* 1 to 255 bytes of UTF-8 */
-    ROUTE_WORD,   /* one of `words` */
-    ROUTE_NUMBER, /* 1 to `max` */
-    ROUTE_TIME,   /* RFC 3339; to SQL as Unix microseconds */
-    ROUTE_DATE,   /* YYYY-MM-DD */
-    ROUTE_ZONE,   /* a time zone's name; SQL knows whether there is one */
-    ROUTE_CURSOR, /* numbers, or a number and a UUID, joined by "-", as `words` shows: "n-n", "n-u"
-                   */
+    ROUTE_TEXT,     /* 1 to 255 bytes of UTF-8 */
+    ROUTE_WORD,     /* one of `words` */
+    ROUTE_NUMBER,   /* 1 to `max` */
+    ROUTE_TIME,     /* RFC 3339; to SQL as Unix microseconds */
+    ROUTE_DATE,     /* YYYY-MM-DD */
+    ROUTE_ZONE,     /* a time zone's name; SQL knows whether there is one */
+    ROUTE_CURSOR,   /* times (get_events.sql), numbers and a UUID, joined by "-", as `words` shows:
+                       "t-n", "t-u" */
     ROUTE_POSITION, /* of the feed: a cursor, or "first", "now", or a time (as ROUTE_TIME) */
     ROUTE_SECONDS,  /* 0 to `max`: how long the client waits; not for SQL, stands last */
     ROUTE_BODY,     /* the request's body, JSON; its name is "body" */

@@ -188,6 +188,31 @@ def test_a_slow_read_holds_up_no_probe_and_no_capture(start_gateway, database):
     process.wait_until(lambda: gateway.admin("/v1/templates", token=TOKEN).status == 200, what="reading again")
 
 
+# Zero times of other languages, milliseconds read as seconds, and what PostgreSQL has beyond: an adopted system holds some.
+ODD_TIMES = ["infinity", "infinity", "294276-12-31 23:59:59.999999Z", "55840-01-01Z", "2300-01-01 00:00:00.000002Z",
+             "2300-01-01 00:00:00.000001Z", "2026-01-01Z", "1970-01-01Z", "1969-12-31 23:59:59.999999Z", "0001-01-01Z",
+             "4713-01-01Z BC", "-infinity", "-infinity"]
+
+
+@pytest.mark.parametrize("path, insert", [
+    ("/v1/events", "campaign_events (\"timestamp\", provider_event_id, key_scope) VALUES (%s, %s, 'source:x')"),
+    ("/v1/contacts", "imported_contacts (imported_at, email) VALUES (%s, %s)"),
+    ("/v1/templates", "campaign_templates (created_at, name) VALUES (%s, %s)")])
+def test_pages_go_on_behind_any_time(gateway, database, path, insert):
+    for place, time in enumerate(ODD_TIMES):
+        database.sql(f"INSERT INTO {insert}", time, f"{place}@example.com")
+    found = [row for page in pages(gateway, path, limit=1) for row in page]
+    assert len(found) == len(ODD_TIMES) == len({row["id"] for row in found})
+    names = [row.get("provider_event_id") or row.get("email") or row["name"] for row in found]
+    assert sorted(names[:2]) + names[2:-2] + sorted(names[-2:]) == [f"{place}@example.com" for place in range(len(ODD_TIMES))]
+
+
+@pytest.mark.parametrize("cursor", ["b-1", "bb1-1", "c-1", "z", "z-", "zz-1", "z1-1", "b210866803200000001-1", "9223372036854775808-1",
+                                    "b99999999999999999999-1", "-1-1", "%31-b1"])
+def test_a_cursor_that_is_none_is_refused(gateway, cursor):
+    get(gateway, f"/v1/events?cursor={cursor}", expect=400)
+
+
 # ---- contacts: the report's cursor and a whole one -----------------------------------------------------
 
 
