@@ -4,168 +4,12 @@
  * person's word that it is meant. */
 #include "schema/lint.h"
 
+#include "schema/lint_rules.h"
 #include "schema/statement.h"
 #include "schema/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-enum rule {
-    DOES_NOT_PARSE,
-    INDEX_LOCKS_WRITERS,
-    INDEX_IF_NOT_EXISTS,
-    DROP_INDEX_LOCKS,
-    CONCURRENTLY_IN_TRANSACTION,
-    OWN_TRANSACTION,
-    CONSTRAINT_NOT_VALID,
-    CONSTRAINT_BUILDS_INDEX,
-    VALIDATE_UNDER_LOCK,
-    COLUMN_VOLATILE_DEFAULT,
-    COLUMN_NOT_NULL,
-    SET_NOT_NULL_SCANS,
-    TYPE_REWRITE,
-    REWRITES_TABLE,
-    PARTITION_OF_LOCKS,
-    ATTACH_SCANS,
-    DETACH_LOCKS,
-    WHOLE_TABLE_WRITE,
-    BATCH_WITHOUT_LIMIT,
-    LOCK_TABLE,
-    SEVERAL_TABLES,
-    LOCK_TIMEOUT,
-    REMOVES,
-    RENAMES,
-    REPLACES_FUNCTION,
-    STEP_SHAPE,
-    DOWN_ONCE,
-    UNSEEN,
-    ALLOW_UNCLEAR,
-    ALLOW_UNUSED,
-    RULE_COUNT,
-};
-
-const struct lint_rule lint_rules[RULE_COUNT + 1] = {
-    [DOES_NOT_PARSE] = {"does-not-parse", "text that PostgreSQL 15's grammar refuses",
-                        "it would fail when it is applied; or it is newer than the grammar here",
-                        "SQL of PostgreSQL 15, without psql's backslash commands"},
-    [INDEX_LOCKS_WRITERS] =
-        {"index-locks-writers", "CREATE INDEX without CONCURRENTLY on a table that is there",
-         "SHARE on the table: every capture waits until the index is built",
-         "`-- step: concurrently` and CREATE INDEX CONCURRENTLY; of a partitioned table too: the "
-         "runner makes it ON ONLY the parent, CONCURRENTLY on each month, and ATTACHes"},
-    [INDEX_IF_NOT_EXISTS] =
-        {"index-if-not-exists", "CREATE INDEX … IF NOT EXISTS",
-         "a CONCURRENTLY that failed leaves an INVALID index of that name: it is passed over, and "
-         "never used by a query",
-         "leave it out: the runner drops an INVALID one and makes it again"},
-    [DROP_INDEX_LOCKS] = {"drop-index-locks",
-                          "DROP INDEX without CONCURRENTLY, of a table that is not partitioned",
-                          "ACCESS EXCLUSIVE on the table, behind every running query",
-                          "`-- step: concurrently` and DROP INDEX CONCURRENTLY IF EXISTS"},
-    [CONCURRENTLY_IN_TRANSACTION] = {"concurrently-in-transaction",
-                                     "CONCURRENTLY or VACUUM in a step of kind transaction",
-                                     "PostgreSQL refuses it inside BEGIN (25001)",
-                                     "a step of its own: `-- step: concurrently`"},
-    [OWN_TRANSACTION] = {"own-transaction", "BEGIN, COMMIT, ROLLBACK, SAVEPOINT",
-                         "a step and the record of it commit together, or neither does",
-                         "`-- step: transaction` begins the next transaction"},
-    [CONSTRAINT_NOT_VALID] =
-        {"constraint-not-valid",
-         "a CHECK or foreign key without NOT VALID on a table that is there",
-         "the table is read under ACCESS EXCLUSIVE (a foreign key: SHARE ROW EXCLUSIVE on both)",
-         "ADD CONSTRAINT … NOT VALID, and VALIDATE CONSTRAINT in the next step"},
-    [CONSTRAINT_BUILDS_INDEX] =
-        {"constraint-builds-index", "UNIQUE, PRIMARY KEY or EXCLUDE on a table that is there",
-         "its index is built under ACCESS EXCLUSIVE",
-         "CREATE UNIQUE INDEX CONCURRENTLY, and ADD CONSTRAINT … USING INDEX in the next step"},
-    [VALIDATE_UNDER_LOCK] =
-        {"validate-under-lock", "VALIDATE CONSTRAINT in a step that has locked the table already",
-         "locks last until COMMIT: the table is read under the lock of ADD CONSTRAINT after all",
-         "VALIDATE CONSTRAINT in a step of its own"},
-    [COLUMN_VOLATILE_DEFAULT] =
-        {"column-volatile-default",
-         "ADD COLUMN with a default that is volatile (or not known not to be), serial, identity, "
-         "GENERATED … STORED",
-         "the table is written anew under ACCESS EXCLUSIVE; a constant or now() is kept in the "
-         "catalog",
-         "ADD COLUMN, then ALTER COLUMN SET DEFAULT, then fill old rows in `-- step: batches`"},
-    [COLUMN_NOT_NULL] = {"column-not-null", "ADD COLUMN … NOT NULL without a default",
-                         "refused as soon as there is a row, and an older gateway's INSERT fails",
-                         "a constant default beside it"},
-    [SET_NOT_NULL_SCANS] =
-        {"set-not-null-scans", "SET NOT NULL without a validated CHECK (column IS NOT NULL)",
-         "the table is read under ACCESS EXCLUSIVE; behind such a CHECK it is not",
-         "ADD CONSTRAINT … CHECK (… IS NOT NULL) NOT VALID; next step VALIDATE; next step SET NOT "
-         "NULL and DROP CONSTRAINT"},
-    [TYPE_REWRITE] =
-        {"type-rewrite", "ALTER COLUMN … TYPE",
-         "the table and its indexes are written anew under ACCESS EXCLUSIVE, and older gateways "
-         "meet another type",
-         "a new column, filled in batches; the old one goes a release later. varchar to text "
-         "writes nothing: allow it"},
-    [REWRITES_TABLE] =
-        {"rewrites-table",
-         "CLUSTER, VACUUM FULL, REINDEX without CONCURRENTLY, SET TABLESPACE, SET LOGGED, REFRESH "
-         "MATERIALIZED VIEW without CONCURRENTLY",
-         "nobody writes, or even reads, until it is done",
-         "REINDEX … CONCURRENTLY; for the others a copy in batches, or pg_repack by hand"},
-    [PARTITION_OF_LOCKS] = {"partition-of-locks",
-                            "CREATE TABLE … PARTITION OF a table that is there",
-                            "ACCESS EXCLUSIVE on the parent",
-                            "CREATE TABLE … (LIKE …), then ATTACH PARTITION"},
-    [ATTACH_SCANS] =
-        {"attach-scans", "ATTACH PARTITION of a table that is there",
-         "that table is read under ACCESS EXCLUSIVE, unless a validated CHECK says the bounds",
-         "the CHECK first, NOT VALID and validated; then allow this"},
-    [DETACH_LOCKS] = {"detach-locks", "DETACH PARTITION without CONCURRENTLY",
-                      "ACCESS EXCLUSIVE on the parent, behind every running query",
-                      "`-- step: concurrently` and DETACH PARTITION … CONCURRENTLY"},
-    [WHOLE_TABLE_WRITE] =
-        {"whole-table-write", "UPDATE or DELETE of a table that is there",
-         "its rows stay locked until COMMIT, in heap order and not in the lock order",
-         "`-- step: batches` and one statement with a LIMIT that no longer finds what it has done"},
-    [BATCH_WITHOUT_LIMIT] = {"batch-without-limit", "a batch without LIMIT",
-                             "the first batch is the whole table",
-                             "UPDATE … FROM (SELECT key … ORDER BY key LIMIT 1000 FOR NO KEY "
-                             "UPDATE)"},
-    [LOCK_TABLE] = {"lock-table",
-                    "LOCK TABLE in a mode that writers feel, on a table that is there",
-                    "every capture waits until COMMIT", "a weaker mode, or none"},
-    [SEVERAL_TABLES] =
-        {"several-tables", "a step that keeps writers off two tables that are there",
-         "they wait for the first while the second is waited for, and other SQL may hold them the "
-         "other way round",
-         "a step for each table"},
-    [LOCK_TIMEOUT] = {"lock-timeout", "SET or RESET of lock_timeout, ALL",
-                      "the runner's short lock_timeout, with tries, keeps captures from queueing",
-                      "leave it to the runner"},
-    [REMOVES] = {"removes",
-                 "DROP of a column, table or function, TRUNCATE, of what another migration made",
-                 "gateways of the release before still use it",
-                 "expand now, contract one release later; then allow it and say since when nobody "
-                 "uses it"},
-    [RENAMES] = {"renames", "RENAME of a table or column that another migration made",
-                 "gateways of the release before use the old name",
-                 "a new column or a view beside it, contracted one release later"},
-    [REPLACES_FUNCTION] = {"replaces-function",
-                           "CREATE OR REPLACE of a function that another migration made",
-                           "gateways of both releases call it by one name",
-                           "a new function with the next suffix: …_v2"},
-    [STEP_SHAPE] = {"step-shape",
-                    "a concurrently or batches step that is not one fitting statement",
-                    "it is resumed as a whole: what was done before a kill would be done again",
-                    "a step for each statement"},
-    [DOWN_ONCE] = {"down-once", "DROP without IF EXISTS in a way back of several steps",
-                   "it also takes back a way up that was interrupted, and must find nothing odd",
-                   "IF EXISTS"},
-    [UNSEEN] = {"unseen", "a DO block", "what it runs cannot be seen here",
-                "plain statements; or allow it and say what it locks"},
-    [ALLOW_UNCLEAR] = {"allow-unclear", "`-- lint: allow` of no known rule, or without `because`",
-                       "who comes later must be able to judge it",
-                       "-- lint: allow RULE because REASON"},
-    [ALLOW_UNUSED] = {"allow-unused", "`-- lint: allow` of what is not found there",
-                      "it would hide the next one", "delete it"},
-};
 
 struct lint {
     json_t *made;        /* name of a table, index, function -> number of the migration */
@@ -374,7 +218,8 @@ static void check_alter(struct lint *lint, const char *table, json_t *command)
 static void check_create_table(struct lint *lint, json_t *create)
 {
     const char *table = tree_text(create, "relation.relname");
-    set_made(lint, table);
+    if (!tree_flag(create, "if_not_exists") || !json_object_get(lint->made, table))
+        set_made(lint, table); /* else it is somebody's already */
     if (tree_node(create, "partspec"))
         json_object_set_new(lint->partitioned, table, json_true());
     if (tree_node(create, "partbound") &&
@@ -399,6 +244,8 @@ static const char *object_name(json_t *object)
     json_t *names = tree_node(object, "List.items");
     if (!names)
         names = tree_node(object, "ObjectWithArgs.objname");
+    if (!names)
+        return tree_text(object, "String.sval");
     return tree_text(json_array_get(names, json_array_size(names) - 1), "String.sval");
 }
 
@@ -418,17 +265,25 @@ static void check_drop(struct lint *lint, json_t *drop)
         if (is_index && !tree_flag(drop, "concurrent")) {
             if (!table || (!is_own(lint, table) && !json_object_get(lint->partitioned, table)))
                 find(lint, DROP_INDEX_LOCKS);
-        } else if ((strcmp(kind, "OBJECT_TABLE") == 0 || strcmp(kind, "OBJECT_FUNCTION") == 0) &&
+        } else if ((strcmp(kind, "OBJECT_TABLE") == 0 || strcmp(kind, "OBJECT_FUNCTION") == 0 ||
+                    strcmp(kind, "OBJECT_SCHEMA") == 0) &&
                    !lint->is_down && !is_own(lint, name))
             find(lint, REMOVES);
     }
 }
 
+/* RENAME, and SET SCHEMA. */
 static void check_rename(struct lint *lint, json_t *rename)
 {
     const char *kind = tree_text(rename, "renameType");
-    if (!lint->is_down && !is_own(lint, tree_text(rename, "relation.relname")) &&
-        (strcmp(kind, "OBJECT_TABLE") == 0 || strcmp(kind, "OBJECT_COLUMN") == 0))
+    const char *name = tree_text(rename, "relation.relname");
+    if (!*kind)
+        kind = tree_text(rename, "objectType");
+    if (!*name)
+        name = object_name(tree_node(rename, "object"));
+    if (!lint->is_down && !is_own(lint, name) &&
+        (strcmp(kind, "OBJECT_TABLE") == 0 || strcmp(kind, "OBJECT_COLUMN") == 0 ||
+         strcmp(kind, "OBJECT_FUNCTION") == 0 || strcmp(kind, "OBJECT_SCHEMA") == 0))
         find(lint, RENAMES);
 }
 
@@ -442,10 +297,29 @@ static void check_function(struct lint *lint, json_t *function)
         find(lint, REPLACES_FUNCTION);
 }
 
-static void check_write(struct lint *lint, json_t *write)
+/* Rows that are written anywhere in a statement: in WITH, in EXPLAIN ANALYZE, in PREPARE. What a
+ * function or a rule will do when somebody calls it is not done now. */
+static void check_writes(struct lint *lint, const char *type, json_t *node)
 {
-    if (lint->step->kind == STEP_TRANSACTION && !is_own(lint, tree_text(write, "relation.relname")))
+    json_t *value;
+    const char *key;
+    size_t i;
+    if (lint->step->kind != STEP_TRANSACTION || strcmp(type, "CreateFunctionStmt") == 0 ||
+        strcmp(type, "RuleStmt") == 0)
+        return;
+    bool is_write = strcmp(type, "UpdateStmt") == 0 || strcmp(type, "DeleteStmt") == 0 ||
+                    strcmp(type, "MergeStmt") == 0;
+    if (is_write && !is_own(lint, tree_text(node, "relation.relname")))
         find(lint, WHOLE_TABLE_WRITE);
+    json_object_foreach(node, key, value) check_writes(lint, key, value);
+    json_array_foreach(node, i, value) check_writes(lint, "", value);
+}
+
+static void check_drop_owned(struct lint *lint, json_t *members)
+{
+    (void)members;
+    if (!lint->is_down)
+        find(lint, REMOVES);
 }
 
 static void check_lock(struct lint *lint, json_t *lock)
@@ -486,12 +360,18 @@ static void check_rewrite(struct lint *lint, json_t *members)
 
 static void check_alter_table(struct lint *lint, json_t *alter)
 {
-    json_t *command;
-    size_t i;
+    json_t *command, *commands = tree_node(alter, "cmds");
+    size_t i, validated = 0;
     if (strcmp(tree_text(alter, "objtype"), "OBJECT_TABLE") != 0)
         return;
-    json_array_foreach(tree_node(alter, "cmds"), i, command) check_alter(
-        lint, tree_text(alter, "relation.relname"), tree_node(command, "AlterTableCmd"));
+    /* The lock of one ALTER TABLE is the strongest of its parts, from its beginning. */
+    json_array_foreach(commands, i, command) validated +=
+        strcmp(tree_text(command, "AlterTableCmd.subtype"), "AT_ValidateConstraint") == 0;
+    if (validated > 0 && validated < json_array_size(commands) &&
+        !is_own(lint, tree_text(alter, "relation.relname")))
+        find(lint, VALIDATE_UNDER_LOCK);
+    json_array_foreach(commands, i, command) check_alter(lint, tree_text(alter, "relation.relname"),
+                                                         tree_node(command, "AlterTableCmd"));
 }
 
 static void check_transaction(struct lint *lint, json_t *members)
@@ -521,9 +401,9 @@ static const struct {
     {"AlterTableStmt", check_alter_table},
     {"DropStmt", check_drop},
     {"RenameStmt", check_rename},
+    {"AlterObjectSchemaStmt", check_rename},
+    {"DropOwnedStmt", check_drop_owned},
     {"CreateFunctionStmt", check_function},
-    {"UpdateStmt", check_write},
-    {"DeleteStmt", check_write},
     {"LockStmt", check_lock},
     {"TruncateStmt", check_truncate},
     {"VariableSetStmt", check_set},
@@ -546,8 +426,8 @@ static bool is_outside(const char *type, json_t *m)
     if (strcmp(type, "AlterTableStmt") == 0)
         return tree_flag(m, "cmds.0.AlterTableCmd.def.PartitionCmd.concurrent");
     if (strcmp(type, "ReindexStmt") == 0)
-        return statement_effects(type, m, effects) == 1 &&
-               effects[0].lock == LOCK_SHARE_UPDATE_EXCLUSIVE;
+        return !tree_node(m, "relation") || (statement_effects(type, m, effects) == 1 &&
+                                             effects[0].lock == LOCK_SHARE_UPDATE_EXCLUSIVE);
     return (strcmp(type, "IndexStmt") == 0 || strcmp(type, "DropStmt") == 0) &&
            tree_flag(m, "concurrent");
 }
@@ -648,6 +528,7 @@ static void read_statement(struct lint *lint, const struct statements *statement
     for (size_t c = 0; c < sizeof(checks) / sizeof(checks[0]); c++)
         if (strcmp(checks[c].type, type) == 0)
             checks[c].check(lint, members);
+    check_writes(lint, type, members);
     check_place(lint, type, members, statements->count);
     check_locked(lint, type, members);
     if (lint->allowed & ~lint->used)

@@ -288,7 +288,7 @@ static void add_statement(struct effects *to, const char *type, json_t *m)
     else if (strcmp(type, "ClusterStmt") == 0)
         add(to, table, LOCK_ACCESS_EXCLUSIVE, WORK_REWRITE);
     else if (strcmp(type, "ReindexStmt") == 0)
-        add(to, table,
+        add(to, *table ? table : tree_text(m, "name"), /* of SCHEMA, DATABASE, SYSTEM */
             has_option(tree_node(m, "params"), "concurrently") ? LOCK_SHARE_UPDATE_EXCLUSIVE
                                                                : LOCK_SHARE,
             WORK_INDEX);

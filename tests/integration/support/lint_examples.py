@@ -70,6 +70,13 @@ EXAMPLES = [
             "ALTER TABLE things VALIDATE CONSTRAINT things_a_check;",
             "ALTER TABLE things ADD CONSTRAINT things_a_check CHECK (a >= 0) NOT VALID;\n"
             "-- step: transaction\nALTER TABLE things VALIDATE CONSTRAINT things_a_check;"),
+    Example("validate-under-lock", "scan", "things", AEL,
+            "ALTER TABLE things ADD CONSTRAINT things_a_check CHECK (a >= 0) NOT VALID, VALIDATE CONSTRAINT things_a_check;",
+            "ALTER TABLE things ADD CONSTRAINT things_a_check CHECK (a >= 0) NOT VALID, ALTER a SET DEFAULT 0;\n"
+            "-- step: transaction\nALTER TABLE things VALIDATE CONSTRAINT things_a_check;"),
+    Example("index-locks-writers", "scan", "things", SHARE,
+            "CREATE TABLE IF NOT EXISTS things (id integer);\nCREATE INDEX things_a ON things (a);",
+            "CREATE TABLE IF NOT EXISTS others (id integer);\nCREATE INDEX others_id ON others (id);"),
     Example("column-volatile-default", "rewrite", "things", AEL,
             "ALTER TABLE things ADD c uuid DEFAULT gen_random_uuid();",
             "ALTER TABLE things ADD c uuid;\n"
@@ -88,6 +95,8 @@ EXAMPLES = [
     Example("type-rewrite", "rewrite", "things", AEL, "ALTER TABLE things ALTER a TYPE bigint;",
             "-- lint: allow type-rewrite because varchar to text writes nothing\n"
             "ALTER TABLE things ALTER b TYPE text;"),
+    Example("rewrites-table", "none", "things", None, "-- step: concurrently\nREINDEX SCHEMA hooks;",
+            "-- step: concurrently\nREINDEX TABLE CONCURRENTLY things;"),
     Example("rewrites-table", "rewrite", "things", AEL, "CLUSTER things USING things_b;",
             "-- step: concurrently\nREINDEX TABLE CONCURRENTLY things;"),
     Example("partition-of-locks", "lock", "parted", AEL,
@@ -105,6 +114,12 @@ EXAMPLES = [
     Example("whole-table-write", "rows", "things", None, "UPDATE things SET a = 0;",
             "-- step: batches\nUPDATE things t SET a = 0 FROM (SELECT id FROM things WHERE a <> 0 ORDER BY id "
             "LIMIT 500 FOR NO KEY UPDATE) few WHERE t.id = few.id;"),
+    Example("whole-table-write", "rows", "things", None, "WITH w AS (UPDATE things SET a = 0 RETURNING id) SELECT id FROM w;",
+            "WITH w AS (SELECT id FROM things) SELECT count(*) FROM w;"),
+    Example("whole-table-write", "rows", "things", None,
+            "MERGE INTO things t USING owners o ON t.owner = o.id WHEN MATCHED THEN UPDATE SET a = 0;",
+            "CREATE TABLE t AS SELECT * FROM things;\nCREATE TABLE u (id integer);\n"
+            "MERGE INTO u USING owners o ON u.id = o.id WHEN NOT MATCHED THEN INSERT VALUES (o.id);"),
     Example("batch-without-limit", "rows", "things", None, "-- step: batches\nUPDATE things SET a = 0 WHERE a <> 0;",
             "-- step: batches\nDELETE FROM things WHERE id IN (SELECT id FROM things WHERE a = 6 ORDER BY id "
             "LIMIT 100 FOR UPDATE);"),
@@ -118,6 +133,11 @@ EXAMPLES = [
     Example("removes", "none", "things", None, "ALTER TABLE things DROP COLUMN b;",
             "-- lint: allow removes because nothing since 0.2 reads it\nALTER TABLE things DROP COLUMN b;"),
     Example("removes", "none", "things", None, "DROP FUNCTION f_v1();", "CREATE TABLE t (a integer);\nDROP TABLE t;"),
+    Example("removes", "none", "things", None, "DROP SCHEMA hooks CASCADE;", "-- lint: allow removes because it was made here\nDROP SCHEMA IF EXISTS more;"),
+    Example("renames", "none", "things", None, "ALTER FUNCTION f_v1() RENAME TO f_v2;",
+            "CREATE FUNCTION f_v2() RETURNS integer LANGUAGE sql AS 'SELECT 2';\nALTER FUNCTION f_v2() RENAME TO f_v3;"),
+    Example("renames", "none", "things", None, "ALTER TABLE things SET SCHEMA other;",
+            "ALTER TABLE things RENAME CONSTRAINT things_pkey TO things_key;"),
     Example("renames", "none", "things", None, "ALTER TABLE things RENAME b TO c;",
             "ALTER TABLE things RENAME CONSTRAINT things_pkey TO things_key;"),
     Example("replaces-function", "none", "things", None,
