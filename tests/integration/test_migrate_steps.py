@@ -131,6 +131,16 @@ def test_checklist_is_printed_for_each_step_and_dry_run_changes_nothing(database
                           "AND attname = 'next_note'") == 1
 
 
+def test_a_table_that_was_never_counted_is_not_taken_for_empty(database):
+    """As after a restore: its back-fill would be estimated as 0.0 s."""
+    database.sql("ALTER TABLE campaign_enrollments SET (autovacuum_enabled = off)")
+    database.seed(1, 5000)
+    assert database.value("SELECT reltuples FROM pg_class WHERE relname = 'campaign_enrollments'") == -1
+    said = migrate(database, "up", "--dry-run", program=NEXT).stdout
+    rows, seconds = re.search(r"campaign_enrollments: .* about (\d+) rows; .*, writes rows, about ([\d.]+) s", said).groups()
+    assert 2500 < int(rows) < 10000 and float(seconds) > 0.1
+
+
 # ---- locks ----------------------------------------------------------------------------------
 
 def test_step_that_meets_a_lock_says_whose_it_is_tries_again_and_lets_writers_through(database):
