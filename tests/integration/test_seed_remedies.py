@@ -178,6 +178,22 @@ def test_insert_select_star_fails_after_the_next_column(theirs):
     assert one.state("INSERT INTO workflow_states_archive SELECT * FROM workflow_states") == "42804"
 
 
+def test_an_archive_made_like_its_table_takes_an_id_once(theirs, database):
+    """INCLUDING ALL takes the primary key along: what was put back out of the archive can never leave again."""
+    one = theirs[0]
+    one.sql(ARCHIVE)
+    one.sql("INSERT INTO workflow_states (status) VALUES ('completed')")
+    archive = "INSERT INTO workflow_states_archive SELECT * FROM workflow_states"
+    one.sql(archive)
+    assert one.state(archive) == "23505"
+    database.sql("INSERT INTO workflow_states (status, completed_at) VALUES ('completed', now() - interval '31 days')")
+    for _ in range(2):
+        assert database.value("SELECT retire_workflows_v1('completed', 30, 10)") == 1
+        database.sql("INSERT INTO workflow_states (id, status, completed_at) SELECT DISTINCT id, status, completed_at "
+                     "FROM workflow_states_archive")
+    assert database.value("SELECT count(*) FROM workflow_states_archive") == 2
+
+
 def test_a_failed_workflow_without_completed_at_is_never_cleaned_up(theirs):
     one = theirs[0]
     one.sql("INSERT INTO workflow_states (status, completed_at) VALUES ('failed', NULL), ('failed', now() - interval '1 year')")
