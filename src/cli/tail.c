@@ -278,6 +278,10 @@ static bool find_gateway(struct tail *tail, const struct config *config, const c
     const struct oh_slice configured =
         config ? config->admin.token.bytes : slice_of_text(environment);
     const char *host = config ? config->admin.listen.host : NULL;
+    if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) {
+        fprintf(stderr, "oncehook tail: --url: http://… or https://…, not '%s'\n", url);
+        return false;
+    }
     if (url) {
         snprintf(tail->base_url, sizeof(tail->base_url), "%s", url);
         for (size_t len = strlen(tail->base_url); len > 0 && tail->base_url[len - 1] == '/'; len--)

@@ -121,6 +121,9 @@ def test_what_it_cannot_do_it_says(gateway, database, tmp_path):
     assert tail_once(gateway, check=False, token="wrong").returncode == 2
     assert "ONCEHOOK_ADMIN_TOKEN" in tail_once(gateway, check=False, token="").stderr
     assert oncehook("tail", check=False).returncode == 2
+    for url in "ftp://127.0.0.1", "127.0.0.1:9", "":  # and not tried for ever
+        done = oncehook("tail", "--url", url, check=False, env={"ONCEHOOK_ADMIN_TOKEN": "t"}, timeout=20)
+        assert done.returncode == 2 and f"--url: http://… or https://…, not '{url}'" in done.stderr
     capture(database.gateway_url, event())
     cursor = json.loads(tail_once(gateway, "--from", "first").stdout)["cursor"]
     database.sql("DELETE FROM campaign_events")
