@@ -506,7 +506,7 @@ static const struct key scheme_keys[] = {
     {"signature", true, read_signature, 0, signature_keys},
     {"message", false, read_message, 0,
      "body, ts, secret, method, url, url_no_query, url_hubspot, url_twilio, form_sorted, "
-     "query_sorted, body_escaped, body_secret, optional_lf, plivo, contentful, sha256:body, "
+     "query_sorted, body_escaped, body_secret, braintree, plivo, contentful, sha256:body, "
      "crc32:body, lit:, header:, json:, json?:, line:, form:"},
     {"each_item", false, read_bool, AT(each_item), "false, true"},
     {"require", false, read_required, 0, NULL},

@@ -244,7 +244,7 @@ enum recipe_part_kind {
     RECIPE_PART_QUERY_SORTED,
     RECIPE_PART_BODY_ESCAPED, /* the body, then with \uXXXX for all that is not ASCII */
     RECIPE_PART_BODY_SECRET,  /* the body with the secret in the place of the signature */
-    RECIPE_PART_OPTIONAL_LF,  /* nothing, then a line feed */
+    RECIPE_PART_BRAINTREE,    /* the payload, then with a line feed; no challenge */
     RECIPE_PART_PLIVO,
     RECIPE_PART_CONTENTFUL,
     RECIPE_PART_SHA256_BODY, /* 32 bytes */

@@ -194,12 +194,22 @@ static bool part_form(const struct message_source *from, const struct recipe_par
            form_field(from->request->body, part->text, from->arena, out, NULL) == OH_OK;
 }
 
-static bool part_optional_lf(const struct message_source *from, const struct recipe_part *part,
-                             struct oh_slice *out)
+/* Braintree: the payload as it came, then with a line feed. One that could be the challenge of a
+ * handshake (handshake.c) is none: anybody is given the HMAC of that. */
+static bool part_braintree(const struct message_source *from, const struct recipe_part *part,
+                           struct oh_slice *out)
 {
+    static const struct recipe_part payload = {.text = SLICE_LITERAL("bt_payload")};
+    size_t hex = 0;
     (void)part;
-    *out = slice_of("\n", from->variant);
-    return true;
+    if (!part_form(from, &payload, out))
+        return false;
+    while (hex < out->len && strchr("0123456789abcdef", out->data[hex]) && out->data[hex])
+        hex++;
+    if (hex == out->len && hex >= 20 && hex <= 32)
+        return false;
+    return from->variant == 0 ||
+           message_join(from->arena, (struct oh_slice[]){*out, SLICE_LITERAL("\n")}, 2, out);
 }
 
 /* ---- parts that are made --------------------------------------------------------------------- */
@@ -607,7 +617,7 @@ static const struct {
     [RECIPE_PART_QUERY_SORTED] = {part_query_sorted, 1},
     [RECIPE_PART_BODY_ESCAPED] = {part_body_escaped, 2},
     [RECIPE_PART_BODY_SECRET] = {part_body_secret, 1},
-    [RECIPE_PART_OPTIONAL_LF] = {part_optional_lf, 2},
+    [RECIPE_PART_BRAINTREE] = {part_braintree, 2},
     [RECIPE_PART_PLIVO] = {part_plivo, 1},
     [RECIPE_PART_CONTENTFUL] = {part_contentful, 1},
     [RECIPE_PART_SHA256_BODY] = {part_sha256_body, 1},

@@ -20,6 +20,23 @@ static bool fits_a_line(struct oh_slice text)
     return true;
 }
 
+/* A request that a handshake's answer may have signed is no delivery with events. */
+static void demand_no_events(const struct input *in, const struct oh_request *request,
+                             const struct oh_keyring *ring, struct oh_arena *arena)
+{
+    const int64_t now_ms = INT64_C(1766000000000);
+    struct oh_mapping *mapping;
+    struct oh_extraction out;
+    struct oh_error err;
+    if (oh_verify(in->recipe, ring, request, now_ms, -1, arena, NULL) != OH_ACCEPTED)
+        return;
+    demand(oh_mapping_new(in->recipe, NULL, &mapping, &err) == OH_OK, err.text);
+    enum oh_status status =
+        oh_extract(in->recipe, mapping, request, now_ms, EVENTS_MAX, arena, &out, &err);
+    demand(status != OH_OK || out.count == 0, "a handshake that signs events");
+    oh_mapping_free(mapping);
+}
+
 /* What the caller gave as a body, with what was answered as its signature, is no event. */
 static void demand_no_oracle(const struct input *in, struct oh_slice challenge,
                              struct oh_slice digest, const struct oh_keyring *ring,
@@ -28,32 +45,31 @@ static void demand_no_oracle(const struct input *in, struct oh_slice challenge,
     static const char *const names[] = {"x-hub-signature-256", "x-twitter-webhooks-signature",
                                         "x-zm-signature", "x-hook-signature"};
     static const char *const prefixes[] = {"", "sha256=", "v0=", "sha1="};
-    struct oh_header headers[5] = {
-        {SLICE_LITERAL("x-zm-request-timestamp"), SLICE_LITERAL("1766000000")}};
+    struct oh_header headers[6] = {
+        {SLICE_LITERAL("x-zm-request-timestamp"), SLICE_LITERAL("1766000000")},
+        [5] = {SLICE_LITERAL("content-type"), SLICE_LITERAL("application/x-www-form-urlencoded")}};
     struct oh_request request = {.method = SLICE_LITERAL("POST"),
                                  .url = in->request.url,
                                  .headers = headers,
                                  .header_count = 5,
                                  .body = challenge};
-    for (size_t p = 0; p < 4; p++) {
-        char *value = oh_arena_alloc(arena, digest.len + 8);
+    for (size_t p = 0; p < 5; p++) {
+        size_t max = digest.len + challenge.len + 64;
+        char *value = oh_arena_alloc(arena, max);
         demand(value != NULL, "memory");
-        int n =
-            snprintf(value, digest.len + 8, "%s%.*s", prefixes[p], (int)digest.len, digest.data);
+        if (p == 4) { /* Braintree: both stand in a form */
+            int n = snprintf(value, max, "bt_signature=k|%.*s&bt_payload=%.*s", (int)digest.len,
+                             digest.data, (int)challenge.len, challenge.data);
+            request.body = slice_of(value, (size_t)n);
+            request.header_count = 6;
+            demand_no_events(in, &request, ring, arena);
+            continue;
+        }
+        int n = snprintf(value, max, "%s%.*s", prefixes[p], (int)digest.len, digest.data);
         for (size_t i = 0; i < 4; i++)
             headers[i + 1] =
                 (struct oh_header){slice_of_text(names[i]), slice_of(value, (size_t)n)};
-        if (oh_verify(in->recipe, ring, &request, INT64_C(1766000000000), -1, arena, NULL) !=
-            OH_ACCEPTED)
-            continue;
-        struct oh_mapping *mapping;
-        struct oh_extraction out;
-        struct oh_error err;
-        demand(oh_mapping_new(in->recipe, NULL, &mapping, &err) == OH_OK, err.text);
-        enum oh_status status = oh_extract(in->recipe, mapping, &request, INT64_C(1766000000000000),
-                                           EVENTS_MAX, arena, &out, &err);
-        demand(status != OH_OK || out.count == 0, "a handshake that signs events");
-        oh_mapping_free(mapping);
+        demand_no_events(in, &request, ring, arena);
     }
 }
 

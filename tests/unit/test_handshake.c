@@ -179,9 +179,47 @@ static void a_token_that_is_json_is_no_event(void **state)
     oh_catalog_free(catalog);
 }
 
+/* Anybody gets Braintree's HMAC of a challenge, so a payload that could be one proves nothing. */
+static void a_challenge_is_no_payload_of_braintree(void **state)
+{
+    (void)state;
+    static const char *const challenges[] = {"20f9f8ed05f77439fe955c977e4c8a53",
+                                             "20f9f8ed05f77439fe95"};
+    const struct oh_handshake_options options = {.secret = SLICE_LITERAL("s"),
+                                                 .public_key = SLICE_LITERAL("k")};
+    struct oh_catalog *catalog;
+    struct oh_error err;
+    struct oh_arena *arena = oh_arena_new(4096, 1 << 20);
+    assert_int_equal(oh_catalog_new(&catalog, &err), OH_OK);
+    const struct oh_recipe *recipe = oh_catalog_find(catalog, "braintree", NULL);
+    struct oh_keyring *ring = oh_keyring_new(recipe);
+    assert_int_equal(oh_keyring_add(ring, options.secret, &err), OH_OK);
+    for (size_t i = 0; i < sizeof(challenges) / sizeof(challenges[0]); i++) {
+        struct oh_handshake_answer answer;
+        char url[128], body[256];
+        snprintf(url, sizeof(url), "/in/a?bt_challenge=%s", challenges[i]);
+        struct oh_request request = {.method = SLICE_LITERAL("GET"), .url = slice_of_text(url)};
+        assert_true(oh_handshake("braintree", &request, &options, arena, &answer));
+        assert_int_equal(answer.status, 200);
+        struct oh_header type = {SLICE_LITERAL("content-type"),
+                                 SLICE_LITERAL("application/x-www-form-urlencoded")};
+        snprintf(body, sizeof(body), "bt_signature=%.*s&bt_payload=%s", (int)answer.body.len,
+                 answer.body.data, challenges[i]);
+        request = (struct oh_request){.method = SLICE_LITERAL("POST"),
+                                      .headers = &type,
+                                      .header_count = 1,
+                                      .body = slice_of_text(body)};
+        assert_int_not_equal(oh_verify(recipe, ring, &request, 0, -1, arena, NULL), OH_ACCEPTED);
+    }
+    oh_keyring_free(ring);
+    oh_arena_free(arena);
+    oh_catalog_free(catalog);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_challenge_is_no_payload_of_braintree),
         cmocka_unit_test(every_recorded_exchange_gets_its_answer),
         cmocka_unit_test(handshakes_are_no_signing_oracles),
         cmocka_unit_test(a_token_that_is_json_is_no_event),
