@@ -227,6 +227,28 @@ static bool parse_iso(struct oh_slice text, int64_t *unix_us)
     return true;
 }
 
+/* "Tue, 14 Apr 2026 03:50:12 GMT"; the day of the week is not looked at. */
+static bool parse_mail_date(struct oh_slice text, int64_t *unix_us)
+{
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    int day, year;
+    size_t at = 4, month = 0;
+    int64_t clock_us, ahead_us;
+    if (!take(text, &at, ' ') || !take_digits(text, &at, 2, &day) || !take(text, &at, ' ') ||
+        text.len - at < 3)
+        return false;
+    while (month < 12 && memcmp(months + 3 * month, text.data + at, 3) != 0)
+        month++;
+    at += 3;
+    if (month == 12 || !take(text, &at, ' ') || !take_digits(text, &at, 4, &year) ||
+        !take(text, &at, ' ') || day < 1 || day > days_in_month(year, (int)month + 1) ||
+        !take_clock(text, &at, &clock_us) || !take_zone(text, &at, &ahead_us))
+        return false;
+    *unix_us =
+        days_from_civil(year, (int)month + 1, day) * 86400 * us_per_second + clock_us - ahead_us;
+    return true;
+}
+
 bool time_parse(struct oh_slice text, enum recipe_time_unit unit, int64_t *unix_us)
 {
     while (text.len > 0 && text.data[0] == ' ')
@@ -235,6 +257,8 @@ bool time_parse(struct oh_slice text, enum recipe_time_unit unit, int64_t *unix_
         text.len--;
     if (text.len > 4 && text.data[4] == '-')
         return parse_iso(text, unix_us);
+    if (text.len > 4 && text.data[3] == ',')
+        return parse_mail_date(text, unix_us);
     return parse_number(text, unit, unix_us);
 }
 

@@ -7,8 +7,9 @@
 
 /* Unix microseconds of `text`: a JSON number's exact text (sign, fraction and exponent allowed), or
  * ISO 8601 / RFC 3339 (YYYY-MM-DD, then optionally 'T' or a space, HH:MM[:SS[.fraction]] and Z,
- * UTC, GMT, +HH, +HHMM or +HH:MM; no zone means UTC). What the text looks like decides; `unit` is
- * only the scale of a number. False when it is neither, or does not fit. */
+ * UTC, GMT, +HH, +HHMM or +HH:MM; no zone means UTC), or a date of HTTP and mail ("Tue, 14 Apr 2026
+ * 03:50:12 GMT"). What the text looks like decides; `unit` is only the scale of a number. False
+ * when it is none of them, or does not fit. */
 bool time_parse(struct oh_slice text, enum recipe_time_unit unit, int64_t *unix_us);
 
 /* The moment to store: unix_us, or now_us where that is before 2000-01-01 or more than 24 hours

@@ -189,6 +189,24 @@ static enum oh_status read_signature(struct load *load, struct fy_node *node, vo
     return OH_OK;
 }
 
+/* "NAME", or "NAME|NAME": the first that is there counts. */
+static enum oh_status read_part_names(struct load *load, struct fy_node *node, struct oh_slice text,
+                                      struct recipe_names *names)
+{
+    struct oh_slice *items = read_alloc(load, 2 * sizeof(*items));
+    const char *bar = text.len ? memchr(text.data, '|', text.len) : NULL;
+    size_t len = bar ? (size_t)(bar - text.data) : text.len;
+    if (!items)
+        return OH_NO_MEMORY;
+    *names = (struct recipe_names){items, bar ? 2 : 1};
+    enum oh_status status =
+        recipe_header_name(slice_of(text.data, len), load->recipe->arena, &items[0], load->err);
+    if (!status && bar)
+        status = recipe_header_name(slice_of(bar + 1, text.len - len - 1), load->recipe->arena,
+                                    &items[1], load->err);
+    return read_place(load, node, status);
+}
+
 /* One part: a word, or a word that ends in ':' and what follows it. */
 static enum oh_status read_part(struct load *load, struct fy_node *node, void *out)
 {
@@ -203,8 +221,7 @@ static enum oh_status read_part(struct load *load, struct fy_node *node, void *o
         part->kind == RECIPE_PART_LINE)
         return add_json(load, node, text, &part->json);
     if (part->kind == RECIPE_PART_HEADER)
-        return read_place(load, node,
-                          recipe_header_name(text, load->recipe->arena, &part->text, load->err));
+        return read_part_names(load, node, text, &part->names);
     if (text.len == 0)
         return read_fail(load, node, "nothing stands behind the colon");
     return read_place(load, node, recipe_copy(text, load->recipe->arena, &part->text, load->err));
@@ -421,7 +438,7 @@ static const struct key signature_keys[] = {
 static const struct key timestamp_keys[] = {
     {"in", true, read_word, AT(timestamp.in), "header, sigfield, json, jwt"},
     {"name", true, read_timestamp_name, AT(timestamp), &header_list},
-    {"unit", true, read_word, AT(timestamp.unit), "s, ms, iso"},
+    {"unit", true, read_word, AT(timestamp.unit), "s, ms, iso, auto"},
     {"past", true, read_time, AT(timestamp.past_s), "none"},
     {"future", true, read_time, AT(timestamp.future_s), "none"},
     {"signed", false, read_bool, AT(timestamp.is_unsigned), "true, false"},

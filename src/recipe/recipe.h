@@ -63,7 +63,7 @@ enum recipe_time_unit {
     RECIPE_UNIT_S,    /* unix seconds, a JSON number or its text, a fraction allowed */
     RECIPE_UNIT_MS,   /* unix milliseconds, likewise */
     RECIPE_UNIT_ISO,  /* RFC 3339 text; without a zone it is UTC */
-    RECIPE_UNIT_AUTO, /* a number from 1e11 on is ms, below it s; any other text is ISO */
+    RECIPE_UNIT_AUTO, /* a number from 1e11 on is ms, below it s; else ISO, or a date of HTTP */
 };
 
 struct recipe_time {
@@ -198,9 +198,10 @@ enum recipe_parse {
     RECIPE_PARSE_PLAIN,  /* the value, after `prefix` */
     RECIPE_PARSE_KV,     /* "t=1,v1=…": pairs around `separator`; `key` names the signatures */
     RECIPE_PARSE_TAGGED, /* "v1,… v1a,…": `tag` names the signatures */
-    RECIPE_PARSE_POSITIONAL, /* "1,…,…": the timestamp, then signatures, around `separator` */
-    RECIPE_PARSE_NUMBERED,   /* headers NAME1 … NAMEmax */
-    RECIPE_PARSE_PIPEPAIRS,  /* "key|…&key|…" */
+    RECIPE_PARSE_POSITIONAL, /* "1,…,…": the timestamp if it is here, signatures, around `separator`
+                              */
+    RECIPE_PARSE_NUMBERED,  /* headers NAME1 … NAMEmax */
+    RECIPE_PARSE_PIPEPAIRS, /* "key|…&key|…" */
 };
 
 #define RECIPE_ENCODINGS "hex, base64, base64url, hex-any, raw"
@@ -259,8 +260,9 @@ enum recipe_part_kind {
 
 struct recipe_part {
     enum recipe_part_kind kind;
-    struct oh_slice text; /* LITERAL; HEADER: the first name, in lower case; FORM */
-    size_t json;          /* JSON: index into oh_recipe.json */
+    struct oh_slice text;      /* LITERAL; FORM */
+    struct recipe_names names; /* HEADER: in lower case, the first that is present counts */
+    size_t json;               /* JSON: index into oh_recipe.json */
 };
 
 #define RECIPE_PARTS_MAX 16
@@ -275,13 +277,13 @@ enum recipe_ts_in {
 
 struct recipe_timestamp {
     enum recipe_ts_in in;
-    struct recipe_names names;  /* HEADER */
-    struct oh_slice key;        /* SIGFIELD: its key among the signature's pairs */
-    size_t json;                /* JSON: index into oh_recipe.json; JWT: into jwt.claims */
-    enum recipe_time_unit unit; /* S, MS or ISO */
-    bool is_unsigned;           /* `signed: false`: anyone may have set it */
-    int64_t past_s, future_s;   /* the scheme's own window; -1 = it sets none */
-    int64_t serve_past_s;       /* what `serve` uses; -1 = none */
+    struct recipe_names names; /* HEADER */
+    struct oh_slice key;       /* SIGFIELD: its key among the signature's pairs */
+    size_t json;               /* JSON: index into oh_recipe.json; JWT: into jwt.claims */
+    enum recipe_time_unit unit;
+    bool is_unsigned;         /* `signed: false`: anyone may have set it */
+    int64_t past_s, future_s; /* the scheme's own window; -1 = it sets none */
+    int64_t serve_past_s;     /* what `serve` uses; -1 = none */
 };
 
 /* A header that must have this very value; or, where it stands, that of the body. */

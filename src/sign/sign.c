@@ -134,7 +134,7 @@ static enum oh_status make_ts(struct job *job, int64_t now_ms)
     if (!text)
         return no_memory(job);
     job->ts = slice_of(text, TIME_ISO_BYTES);
-    if (ts->unit == RECIPE_UNIT_ISO)
+    if (ts->unit == RECIPE_UNIT_ISO || ts->unit == RECIPE_UNIT_AUTO)
         time_format(now_ms, text);
     else
         job->ts.len =
@@ -163,8 +163,8 @@ static enum oh_status add_demanded(struct job *job)
     for (size_t i = 0; !status && i < recipe->part_count; i++) {
         const struct recipe_part *part = &recipe->parts[i];
         struct oh_slice nonce = slice_of(job->nonce, sizeof(job->nonce));
-        if (part->kind == RECIPE_PART_HEADER && !has_header(job, part->text))
-            status = add_header(job, part->text, nonce);
+        if (part->kind == RECIPE_PART_HEADER && !has_header(job, part->names.items[0]))
+            status = add_header(job, part->names.items[0], nonce);
         else if (part->kind == RECIPE_PART_JSON && lacks_json(job, part->json))
             status = set_json(job, part->json, nonce, true);
         else if (part->kind == RECIPE_PART_CONTENTFUL)
@@ -338,7 +338,8 @@ static enum oh_status write_down(struct job *job, struct oh_slice signature, str
     case RECIPE_PARSE_TAGGED:
         return join(job, (struct oh_slice[]){form->key, SLICE_LITERAL(","), signature}, 3, out);
     case RECIPE_PARSE_POSITIONAL:
-        return join(job, (struct oh_slice[]){job->ts, separator, signature}, 3, out);
+        return with_ts ? join(job, (struct oh_slice[]){job->ts, separator, signature}, 3, out)
+                       : join(job, &signature, 1, out);
     case RECIPE_PARSE_PIPEPAIRS:
         return join(job, (struct oh_slice[]){SLICE_LITERAL("oncehook|"), signature}, 2, out);
     case RECIPE_PARSE_PLAIN:

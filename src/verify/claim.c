@@ -92,7 +92,8 @@ static bool parse_positional(const struct oh_recipe *recipe, struct oh_slice tex
                              struct claim *claim)
 {
     struct oh_slice piece;
-    take_piece(&text, recipe->signature.separator, &claim->ts);
+    if (recipe->timestamp.in == RECIPE_TS_SIGFIELD)
+        take_piece(&text, recipe->signature.separator, &claim->ts);
     while (take_piece(&text, recipe->signature.separator, &piece))
         if (!add_candidate(claim, piece))
             return false;
@@ -220,12 +221,24 @@ static bool parse_digits(struct oh_slice text, int64_t *value)
     return text.len > 0;
 }
 
-static bool parse_iso(struct oh_slice text, int64_t *ms)
+static bool parse_date(struct oh_slice text, bool iso_only, int64_t *ms)
 {
     int64_t us;
-    if (text.len < 10 || text.data[4] != '-' || !time_parse(text, RECIPE_UNIT_ISO, &us) || us < 0)
+    if (text.len < 10 || (text.data[4] != '-' && (iso_only || text.data[3] != ',')) ||
+        !time_parse(text, RECIPE_UNIT_ISO, &us) || us < 0)
         return false;
     *ms = us / 1000;
+    return true;
+}
+
+static bool parse_ts(struct oh_slice text, enum recipe_time_unit unit, int64_t *value)
+{
+    if (unit == RECIPE_UNIT_ISO)
+        return parse_date(text, true, value);
+    if (!parse_digits(text, value))
+        return unit == RECIPE_UNIT_AUTO && parse_date(text, false, value);
+    if (unit == RECIPE_UNIT_AUTO && *value < INT64_C(100000000000))
+        *value *= 1000;
     return true;
 }
 
@@ -246,8 +259,7 @@ bool claim_read_ts(const struct message_source *from, struct claim *claim)
         claim->ts = scan_value_text(&from->json[ts->json]);
     if (!claim->ts.data || claim->ts.len == 0)
         return refuse(claim, "no timestamp");
-    if (!(ts->unit == RECIPE_UNIT_ISO ? parse_iso(claim->ts, &claim->ts_value)
-                                      : parse_digits(claim->ts, &claim->ts_value)))
+    if (!parse_ts(claim->ts, ts->unit, &claim->ts_value))
         return refuse(claim, "timestamp malformed");
     return true;
 }

@@ -115,7 +115,7 @@ void explain_find_missing(const struct message_source *from, struct oh_slice *ou
             ask_header(from, &(struct recipe_names){&recipe->required[i].name, 1}, &list);
     for (size_t i = 0; i < recipe->part_count; i++) {
         if (recipe->parts[i].kind == RECIPE_PART_HEADER)
-            ask_header(from, &(struct recipe_names){&recipe->parts[i].text, 1}, &list);
+            ask_header(from, &recipe->parts[i].names, &list);
         if (recipe->parts[i].kind == RECIPE_PART_JSON)
             ask_json(from, recipe->parts[i].json, &list);
     }

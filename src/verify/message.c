@@ -147,8 +147,7 @@ static bool part_literal(const struct message_source *from, const struct recipe_
 static bool part_header(const struct message_source *from, const struct recipe_part *part,
                         struct oh_slice *out)
 {
-    const struct recipe_names name = {&part->text, 1};
-    return find_header(from->request, &name, out) == FOUND_ONE && out->len > 0;
+    return find_header(from->request, &part->names, out) == FOUND_ONE && out->len > 0;
 }
 
 static bool part_json(const struct message_source *from, const struct recipe_part *part,

@@ -1,5 +1,6 @@
 """The ten providers without recorded requests: what they send is written here a second time, after their
-pages and SDKs, and each kind of request that the recorded ones have of other providers is made of it."""
+pages and SDKs, and each kind of request that the recorded ones have of other providers is made of it.
+Behind them: what other providers send and no recorded request has."""
 
 import base64
 import hashlib
@@ -164,3 +165,45 @@ def test_aircall_s_token_stands_in_the_body(tmp_path):
     judge(tmp_path, [{"id": name, "provider": "aircall", "method": "POST", "url": "https://h.example.com/in/a",
                       "headers": {"Content-Type": "application/json"}, "body": body, "secret": SECRET, "now": NOW,
                       "expect": expected} for name, (body, expected) in bodies.items()])
+
+
+def record(provider, name, headers, expected, body=BODY, key=SECRET, **more):
+    return {"id": f"{provider}-{name}", "provider": provider, "method": "POST", "url": "https://hooks.example.com/in/x",
+            "headers": headers, "body": body, "secret": key, "now": NOW, "expect": expected, **more}
+
+
+def test_klaviyo_writes_the_date_of_http(tmp_path):
+    times = {"http": "Wed, 17 Dec 2025 19:33:20 GMT", "iso": "2025-12-17T19:33:20.101159+00:00", "s": str(NOW),
+             "ms": f"{NOW}000", "text": "yesterday", "day": "Wed, 32 Dec 2025 19:33:20 GMT", "empty": "",
+             "negative": f"-{NOW}", "overflow": "9" * 30}
+    judge(tmp_path, [record("klaviyo", name, {"Klaviyo-Timestamp": ts, "Klaviyo-Signature": mac(SECRET, BODY + ts).hex()},
+                            "accept" if name in ("http", "iso", "s", "ms") else "reject")
+                     for name, ts in times.items()] +
+          [record("klaviyo", "swapped", {"Klaviyo-Timestamp": times["iso"],
+                                         "Klaviyo-Signature": mac(SECRET, BODY + times["http"]).hex()}, "reject")])
+
+
+def test_svix_calls_its_headers_by_either_name(tmp_path):
+    key, signature = b"k" * 24, "v1," + base64_of(mac(b"k" * 24, f"m-1.{NOW}.{BODY}"))
+    names = {name: {f"{name}-id": "m-1", f"{name}-timestamp": str(NOW), f"{name}-signature": signature}
+             for name in ("svix", "webhook")}
+    rows = {"svix": (names["svix"], "accept"), "webhook": (names["webhook"], "accept"),
+            "both": (names["svix"] | names["webhook"], "accept"),
+            "another-id": (names["webhook"] | {"svix-id": "m-2"}, "reject"),
+            "no-id": ({k: v for k, v in names["webhook"].items() if k != "webhook-id"}, "reject")}
+    judge(tmp_path, [record("svix", name, headers, expected, key="whsec_" + base64_of(key))
+                     for name, (headers, expected) in rows.items()])
+
+
+@pytest.mark.parametrize("version", ["V2", "V3"])
+def test_plivo_signs_with_several_tokens(tmp_path, version):
+    url, nonce, wrong = "https://hooks.example.com/in/x", "n-1", base64_of(bytes(32))
+    text = url + nonce if version == "V2" else f"{url}?From1To2.{nonce}"
+    right, name, main = base64_of(mac(SECRET, text)), f"X-Plivo-Signature-{version}", f"X-Plivo-Signature-Ma-{version}"
+    rows = {"one": ({name: right}, "accept"), "second": ({name: f"{wrong},{right}"}, "accept"),
+            "first": ({name: f"{right}, {wrong}"}, "accept"), "none": ({name: f"{wrong},{wrong}"}, "reject"),
+            "main": ({main: right}, "accept"), "both": ({name: wrong, main: right}, "accept"),
+            "twice": ({name: [right, right]}, "reject"), "empty": ({name: ","}, "reject"), "missing": ({}, "reject")}
+    judge(tmp_path, [record("plivo", f"{version}-{name}", {
+        "Content-Type": "application/x-www-form-urlencoded", f"X-Plivo-Signature-{version}-Nonce": nonce, **headers},
+        expected, body="To=2&From=1", scheme=f"plivo_{version.lower()}") for name, (headers, expected) in rows.items()])
