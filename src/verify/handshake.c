@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* oncehook/handshake.h: one table, a row for each question of a provider. Places are written as in
- * recipes ("/pointer", "header:NAME", "query:NAME"); "!PLACE" is a place where nothing stands. */
+ * recipes ("/pointer", "header:NAME", "query:NAME"; "form:NAME" is the only field of a form);
+ * "!PLACE" is a place where nothing stands. */
 #include "oncehook/handshake.h"
 
 #include "base/encode.h"
@@ -96,6 +97,7 @@ static const struct row {
      .type = JSON,
      .body = "{\"challenge\":\"%c\"}"},
     {.provider = "heygen", .method = "OPTIONS"},
+    {.provider = "intercom", .method = "HEAD"},
     {.provider = "mandrill", .method = "HEAD"},
     {.provider = "meta",
      .method = "GET",
@@ -150,6 +152,10 @@ static const struct row {
      .type = TEXT,
      .body = "%c"},
     {.provider = "unisender_go", .method = "GET"},
+    {.provider = "woocommerce",
+     .method = "POST",
+     .conditions = {"!header:x-wc-webhook-signature"},
+     .challenge = "form:webhook_id"},
     {.provider = "x_twitter",
      .method = "GET",
      .challenge = "query:crc_token",
@@ -191,7 +197,8 @@ static bool find_json(struct oh_slice body, struct oh_slice place, struct oh_are
 static bool find_place(const struct oh_request *request, struct oh_slice place,
                        struct oh_arena *arena, struct oh_slice *out)
 {
-    const struct oh_slice header = SLICE_LITERAL("header:"), query = SLICE_LITERAL("query:");
+    const struct oh_slice header = SLICE_LITERAL("header:"), query = SLICE_LITERAL("query:"),
+                          form = SLICE_LITERAL("form:");
     if (slice_has_prefix(place, header)) {
         struct oh_slice name = slice_of(place.data + header.len, place.len - header.len);
         const struct recipe_names names = {&name, 1};
@@ -200,6 +207,11 @@ static bool find_place(const struct oh_request *request, struct oh_slice place,
     if (slice_has_prefix(place, query)) {
         struct oh_slice name = slice_of(place.data + query.len, place.len - query.len);
         return form_field(form_query(request->url), name, arena, out, NULL) == OH_OK;
+    }
+    if (slice_has_prefix(place, form)) {
+        struct oh_slice name = slice_of(place.data + form.len, place.len - form.len);
+        return request->body.len > 0 && !memchr(request->body.data, '&', request->body.len) &&
+               form_field(request->body, name, arena, out, NULL) == OH_OK;
     }
     return find_json(request->body, place, arena, out);
 }
@@ -337,8 +349,9 @@ static bool answer(const struct row *row, const struct oh_request *request,
         return true;
     if (row->flags & LEARNS)
         out->learned = challenge;
-    if (row->digest && !make_digest(row->digest, challenge, options, arena, &digest)) {
-        out->status = 403; /* no secret yet */
+    if ((row->digest && !make_digest(row->digest, challenge, options, arena, &digest)) ||
+        (row->digest == HMAC_SHA1_OF_SHA1 && options->public_key.len == 0)) {
+        out->status = 403; /* no key yet */
         return true;
     }
     if (row->body) {

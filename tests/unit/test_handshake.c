@@ -61,7 +61,7 @@ static void every_recorded_exchange_gets_its_answer(void **state)
     json_t *list = json_load_file(HANDSHAKES, 0, NULL), *item, *value;
     const char *name;
     size_t i;
-    assert_int_equal(json_array_size(list), 28);
+    assert_int_equal(json_array_size(list), 30);
     json_array_foreach(list, i, item)
     {
         const json_t *from = json_object_get(item, "request"),
@@ -141,6 +141,27 @@ static void handshakes_are_no_signing_oracles(void **state)
     assert_true(oh_handshake("asana", &request, &options, arena, &answer));
     assert_int_equal(answer.status, 403);
     assert_null(answer.learned.data);
+    /* Without the public key Braintree would refuse the answer, so nothing is signed. */
+    request = (struct oh_request){
+        .method = SLICE_LITERAL("GET"),
+        .url = SLICE_LITERAL("/in/a?bt_challenge=20f9f8ed05f77439fe955c977e4c8a53")};
+    assert_true(oh_handshake("braintree", &request, &options, arena, &answer));
+    assert_int_equal(answer.status, 403);
+    assert_int_equal(answer.body.len, 0);
+    /* A ping of WooCommerce is no delivery, and a delivery no ping. */
+    line = (struct oh_header){SLICE_LITERAL("X-WC-Webhook-Signature"), SLICE_LITERAL("abc")};
+    request = (struct oh_request){.method = SLICE_LITERAL("POST"),
+                                  .url = SLICE_LITERAL("/in/a"),
+                                  .headers = &line,
+                                  .header_count = 1,
+                                  .body = SLICE_LITERAL("webhook_id=7")};
+    assert_false(oh_handshake("woocommerce", &request, &options, arena, &answer));
+    request.header_count = 0;
+    assert_true(oh_handshake("woocommerce", &request, &options, arena, &answer));
+    request.body = SLICE_LITERAL("webhook_id=7&order=1");
+    assert_false(oh_handshake("woocommerce", &request, &options, arena, &answer));
+    request.body = SLICE_LITERAL("{\"id\":7}");
+    assert_false(oh_handshake("woocommerce", &request, &options, arena, &answer));
     /* Events are no handshakes. */
     request = (struct oh_request){.method = SLICE_LITERAL("POST"),
                                   .url = SLICE_LITERAL("/in/a"),
