@@ -134,12 +134,14 @@ static enum oh_status make_ts(struct job *job, int64_t now_ms)
     if (!text)
         return no_memory(job);
     job->ts = slice_of(text, TIME_ISO_BYTES);
-    if (ts->unit == RECIPE_UNIT_ISO || ts->unit == RECIPE_UNIT_AUTO)
+    bool date =
+        ts->unit == RECIPE_UNIT_ISO || (ts->unit == RECIPE_UNIT_AUTO && ts->in == RECIPE_TS_HEADER);
+    if (date)
         time_format(now_ms, text);
     else
         job->ts.len =
             (size_t)snprintf(text, TIME_ISO_BYTES, "%lld",
-                             (long long)(ts->unit == RECIPE_UNIT_MS ? now_ms : now_ms / 1000));
+                             (long long)(ts->unit == RECIPE_UNIT_S ? now_ms / 1000 : now_ms));
     if (ts->in == RECIPE_TS_HEADER)
         return add_header(job, ts->names.items[0], job->ts);
     if (ts->in == RECIPE_TS_JSON)

@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from support import sign
 from support.gateway import oncehook
 
 NOW = 1766000000
@@ -169,7 +170,8 @@ def test_aircall_s_token_stands_in_the_body(tmp_path):
 
 def record(provider, name, headers, expected, body=BODY, key=SECRET, **more):
     return {"id": f"{provider}-{name}", "provider": provider, "method": "POST", "url": "https://hooks.example.com/in/x",
-            "headers": headers, "body": body, "secret": key, "now": NOW, "expect": expected, **more}
+            "headers": headers, "body": body, "now": NOW, "expect": expected,
+            **({} if "public_key" in more else {"secret": key}), **more}
 
 
 def test_klaviyo_writes_the_date_of_http(tmp_path):
@@ -207,3 +209,27 @@ def test_plivo_signs_with_several_tokens(tmp_path, version):
     judge(tmp_path, [record("plivo", f"{version}-{name}", {
         "Content-Type": "application/x-www-form-urlencoded", f"X-Plivo-Signature-{version}-Nonce": nonce, **headers},
         expected, body="To=2&From=1", scheme=f"plivo_{version.lower()}") for name, (headers, expected) in rows.items()])
+
+
+def test_recurly_counts_milliseconds(tmp_path):
+    def at(ts):
+        return {"recurly-signature": f"{ts},{mac(SECRET, f'{ts}.{BODY}').hex()}"}
+
+    rows = {"s": (str(NOW), "accept"), "ms": (f"{NOW}000", "accept"), "edge": (f"{NOW - 300}000", "accept"),
+            "stale": (f"{NOW - 301}999", "reject"), "older": (f"{NOW - 301}000", "reject"),
+            "future": (f"{NOW + 300}001", "reject"), "stale-s": (str(NOW - 301), "reject"), "text": ("x", "reject")}
+    judge(tmp_path, [record("recurly", name, at(ts), expected) for name, (ts, expected) in rows.items()])
+
+
+def test_highlevel_signs_with_ed25519(tmp_path):
+    key, body = tmp_path / "key.pem", tmp_path / "body"
+    sign.openssl("genpkey", "-algorithm", "ED25519", "-out", key)
+    body.write_text(BODY)
+    signature = base64_of(sign.openssl("pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", body))
+    public = base64_of(sign.openssl("pkey", "-in", key, "-pubout", "-outform", "DER"))
+    pem = sign.openssl("pkey", "-in", key, "-pubout").decode()
+    rows = {"accept": ("X-GHL-Signature", public, BODY, "accept"), "pem": ("X-GHL-Signature", pem, BODY, "accept"),
+            "old-header": ("X-WH-Signature", public, BODY, "reject"),
+            "tampered": ("X-GHL-Signature", public, BODY + " ", "reject")}
+    judge(tmp_path, [record("highlevel", name, {header: signature}, expected, text, public_key=given,
+                            scheme="highlevel_ed25519") for name, (header, given, text, expected) in rows.items()])
