@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/slice.h"
 #include "cli/cli.h"
+#include "recipe/recipe.h"
 
 #include <ctype.h>
 #include <jansson.h>
@@ -67,7 +68,21 @@ void post_close(struct post_door *door)
 
 bool post_can_be_stale(const struct config_source *source)
 {
-    return source->tolerance_s >= 0;
+    /* A body that is a token has what times the caller gave it. */
+    return source->tolerance_s >= 0 && source->recipe->signature.in != RECIPE_IN_BODY;
+}
+
+bool post_can_be_tampered(const struct config_source *source)
+{
+    const struct oh_recipe *recipe = source->recipe;
+    bool binds = recipe->signature.in == RECIPE_IN_BODY || recipe->jwt.body_claim.len > 0;
+    for (size_t i = 0; i < recipe->part_count; i++) {
+        enum recipe_part_kind kind = recipe->parts[i].kind;
+        binds |= kind == RECIPE_PART_BODY || kind == RECIPE_PART_LINE ||
+                 (kind >= RECIPE_PART_FORM_SORTED && kind <= RECIPE_PART_CRC32_BODY &&
+                  kind != RECIPE_PART_QUERY_SORTED);
+    }
+    return binds;
 }
 
 static enum oh_status sign(const struct post_door *door, int64_t now_ms, struct oh_arena *arena,

@@ -31,6 +31,8 @@ enum post_flags {
 
 /* True if the source's scheme signs a time, so that a delivery can be stale. */
 bool post_can_be_stale(const struct config_source *source);
+/* True if the source's scheme signs the body, so that a changed one has to be refused. */
+bool post_can_be_tampered(const struct config_source *source);
 
 /* The sample delivery of `events`, which happened at now_us, with `body` instead of its own unless
  * body.data is NULL; signed now, and spoilt as `flags` say. Bytes live in `arena` or are `body`. */

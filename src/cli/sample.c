@@ -96,6 +96,13 @@ static const struct sample samples[] = {
      "<notification><timestamp type=\"datetime\">${iso}</timestamp><kind>${type}</kind><subject>"
      "<subscription><id>${hex}</id></subscription></subject></notification>",
      "bt_payload"},
+    {"sparkpost",
+     "delivery",
+     {NULL},
+     true,
+     "{\"msys\":{\"message_event\":{\"type\":\"${type}\",\"event_id\":\"${hex}\",\"timestamp\":"
+     "\"${unix}\",\"rcpt_to\":\"alex@example.com\"}}}",
+     NULL},
     /* The last row is for every other provider, `hmac` among them. */
     {NULL,
      "delivered",

@@ -63,6 +63,9 @@ static enum oh_status prepare(struct run *run, const char *source_name, struct o
         return oh_fail(err, OH_INVALID, "%s: no source '%s'", run->config->path, source_name);
     if (run->stale && !post_can_be_stale(source))
         return oh_fail(err, OH_INVALID, "--stale: the scheme of %s signs no time", source_name);
+    if (run->tamper && !post_can_be_tampered(source))
+        return oh_fail(err, OH_INVALID, "--tamper: the scheme of %s does not sign the body",
+                       source_name);
     if (!run->ca)
         run->ca = environment && *environment ? environment : run->config->listen.certificate;
     if (!run->base_url)

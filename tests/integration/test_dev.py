@@ -221,6 +221,9 @@ def test_send_makes_what_the_recipe_reads(shared_dev):
         done = gateway_module.oncehook("send", "-c", shared_dev.env["ONCEHOOK_CONFIG"], "--source", source)
         if source not in ("airtable", "discord"):
             assert '"captured":1' in done.stdout or "200 [accepted]" in done.stdout, (source, done.stdout)
+    gateway_module.oncehook("send", "-c", shared_dev.env["ONCEHOOK_CONFIG"], "--source", "sparkpost", "--duplicate")
+    assert shared_dev.sql("SELECT key_grade, event_type FROM campaign_events WHERE source = 'sparkpost'") == \
+        [("id", "delivered")]
 
 
 def test_secrets_are_nobody_elses_business(shared_dev):

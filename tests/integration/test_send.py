@@ -212,6 +212,23 @@ def test_a_scheme_without_a_time_cannot_be_stale(receiver, config):
     assert not receiver.requests
 
 
+UNBOUND = ["adyen", "auth0", "mailgun", "monday", "plivo_v2", "postmark", "smartlead"]
+
+
+@pytest.mark.parametrize("scheme", [*UNBOUND, "dialpad"])
+def test_what_a_scheme_does_not_bind_cannot_be_spoilt(config, scheme):
+    made = json.loads(config.read_text())
+    secrets = ["a:b"] if scheme == "postmark" else ["ab" * 32]
+    provider = scheme.split("_")[0]
+    made["listen"]["public_url"] = "https://hooks.example.com"
+    made["sources"] = [{"name": "one", "provider": provider, "scheme": scheme, "secrets": secrets}]
+    config.write_text(json.dumps(made))
+    option, words = ("--stale", "signs no time") if scheme == "dialpad" else ("--tamper", "does not sign the body")
+    done = send(config, "one", option, check=False)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert send(config, "one", "--tamper", "--print-curl", check=False).returncode == (0 if scheme == "dialpad" else 2)
+
+
 @pytest.mark.parametrize("status", [401, 404, 503])
 def test_an_answer_that_is_not_acceptance_is_the_answer_no(receiver, config, status):
     receiver.status = status
