@@ -197,6 +197,9 @@ def test_documented_recipe_is_taken(tmp_path):
     request = dict(vectors("stripe")[0], provider="acme", scheme="acme", expect="reject")
     code, rows, _ = run(tmp_path, [request], "--recipe", recipe)
     assert (code, rows[request["id"]]) == (0, ("reject", "signature_missing", "ok"))
+    (shown,) = re.findall(r"```json\n(.*?)```", text, re.S)
+    code, rows, _ = run(tmp_path, json.loads(shown), "--recipe", recipe)
+    assert (code, rows["opened"]) == (0, ("accept", "-", "ok"))
 
 
 BROKEN = [
