@@ -60,6 +60,8 @@ struct oh_verify_result {
     const char *because; /* static words for a person: "signature header repeated"; never NULL */
     struct oh_slice certificate_url; /* data not NULL: the request names this certificate of the
                                         provider, and the ring does not have it */
+    struct oh_slice shown_secret;    /* data not NULL: the secret itself stands here in the accepted
+                                        body. Who keeps the body takes it out */
 };
 
 /* The scheme's own window, for oh_verify's past_tolerance_s. */

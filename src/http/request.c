@@ -341,10 +341,18 @@ static size_t guess_events(const struct http_thread *thread, const struct config
 
 /* ---- POST /in/{source} ----------------------------------------------------------------------- */
 
+/* A token in the body (Aircall, lemlist, Smartlead) stays out of what is kept: its letters become
+ * `*` in the copy. The keys were made of the bytes as they came. */
+static void mask_secret(struct delivery *delivery, struct oh_slice body, struct oh_slice secret)
+{
+    if (secret.data)
+        memset((char *)delivery->request.body.data + (secret.data - body.data), '*', secret.len);
+}
+
 /* A verified request becomes a delivery with its events, or with one body for the quarantine. */
 static void take_delivery(struct http_thread *thread, h2o_req_t *req,
                           const struct config_source *source, const struct oh_request *request,
-                          struct oh_arena *arena)
+                          struct oh_slice shown_secret, struct oh_arena *arena)
 {
     const struct config *config = thread->http->config;
     struct oh_extraction extraction = {.count = 0};
@@ -355,6 +363,8 @@ static void take_delivery(struct http_thread *thread, h2o_req_t *req,
     if (delivery)
         status = oh_extract(source->recipe, source->mapping, &delivery->request, now_us,
                             config->queue.events, arena, &extraction, &why);
+    if (delivery)
+        mask_secret(delivery, request->body, shown_secret);
     if (status == OH_OK && extraction.count == 0) {
         oh_arena_free(arena);
         count_answer(thread, source, answer_nothing(req, source));
@@ -552,7 +562,7 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
         refusal_hold(thread, req, &faster);
         return;
     }
-    take_delivery(thread, req, source, &request, arena);
+    take_delivery(thread, req, source, &request, result.shown_secret, arena);
 }
 
 /* GET, HEAD or OPTIONS: the provider asks before it sends. */

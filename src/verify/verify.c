@@ -187,10 +187,16 @@ static bool signature_matches(struct check *check, const struct crypto_key *key,
 static bool token_matches(struct check *check, const struct crypto_key *key,
                           const struct message *message)
 {
+    const struct oh_slice body = check->from.request->body;
     (void)message;
-    for (size_t i = 0; i < check->claim.count; i++)
-        if (texts_match(check->claim.candidates[i], key->secret))
-            return true;
+    for (size_t i = 0; i < check->claim.count; i++) {
+        struct oh_slice text = check->claim.candidates[i];
+        if (!texts_match(text, key->secret))
+            continue;
+        if (text.data >= body.data && text.data < body.data + body.len)
+            check->result->shown_secret = text;
+        return true;
+    }
     return false;
 }
 

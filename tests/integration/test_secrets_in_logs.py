@@ -280,3 +280,19 @@ def test_send_and_verify_repeat_no_secret(tmp_path):
         assert done.returncode in (1, 2) and said.strip()
         seen = [name for name in marks.found_in(said) if name != "provider"]
         assert not seen, f"{seen}\n{said}"
+
+
+@pytest.mark.parametrize("provider,scheme,place", [("aircall", "aircall", "token"), ("lemlist", "lemlist", "secret"),
+                                                   ("smartlead", "smartlead", "secret_key")])
+def test_a_token_in_the_body_is_not_kept(start_gateway, database, provider, scheme, place):
+    marks = Marks()
+    source = sign.Source("one", provider=provider, scheme=scheme, secrets=[marks.plant("token")])
+    gateway = start_gateway(sources=[source])
+    body = json.dumps({"event": "a", "type": "b", "data": {"id": 1}, place: marks.planted["token"], "n": 1.50}).encode()
+    for outcome in ("captured", "duplicates"):
+        answer = gateway.request("POST", "/in/one", {"Content-Type": "application/json"}, body, tls=False)
+        assert (answer.status, json.loads(answer.body)[outcome]) == (200, 1)
+    assert database.value("SELECT payload ->> %s FROM campaign_events", place) == "*" * len(marks.planted["token"])
+    broken = body + b" }"  # no JSON, so there is no token in it
+    assert gateway.request("POST", "/in/one", {}, broken, tls=False).status == 401
+    assert marks.found_in(str(database.sql("SELECT * FROM campaign_events"))) == []
