@@ -39,6 +39,20 @@ void sources_add_recipes(struct loader *loader)
     }
 }
 
+/* True if a recipe of `provider` stands under `providers`; one that is not in the catalog all the
+ * same has a mistake, which is told already. */
+static bool is_written(const struct loader *loader, const char *provider)
+{
+    struct fy_node *recipe;
+    struct fy_node_pair *name;
+    void *at = NULL;
+    while (loader->recipes && (recipe = fy_node_sequence_iterate(loader->recipes, &at)))
+        if (fy_node_is_mapping(recipe) && (name = yaml_find(recipe, SLICE_LITERAL("provider"))) &&
+            slice_equals(yaml_text(fy_node_pair_value(name)), slice_of_text(provider)))
+            return true;
+    return false;
+}
+
 /* ---- the recipe of a source ------------------------------------------------------------------ */
 
 /* Where an option stands, or the source when it does not. */
@@ -89,7 +103,7 @@ static const struct oh_recipe *find_catalog_recipe(struct loader *loader,
     char *schemes = list_schemes(loader, provider, &count);
     if (!schemes)
         return NULL;
-    if (count == 0)
+    if (count == 0 && !is_written(loader, provider))
         loader_mistake(loader, line_of(form, "sources[].provider"),
                        "no such provider; `oncehook providers` lists them");
     else if (!form->scheme && count > 1)

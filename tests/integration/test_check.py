@@ -242,3 +242,15 @@ def test_what_is_hardly_meant_is_warned_of(directory):
     assert re.search(r":8: warning: armed for more than a day", done.stderr)
     assert re.search(r":9: warning: no secret of this source is taken now", done.stderr)
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_recipe_with_a_mistake_is_not_also_missing(directory):
+    with open(os.path.join(REPOSITORY, "docs", "providers.md"), encoding="utf-8") as file:
+        (recipe,) = [block for block in re.findall(r"```yaml\n(.*?)```", file.read(), re.S) if "schemes:" in block]
+    text = ("listen: {http: 127.0.0.1:0}\ndatabase: {url: postgresql://u@h/d}\nsources:\n"
+            "  - {name: one, provider: acme, secrets: [x]}\n  - {name: two, provider: acmee, secrets: [x]}\nproviders:\n  - " +
+            recipe.replace("horizon: 2d", "horizn: 2d").rstrip().replace("\n", "\n    ") + "\n")
+    done = check(directory, text)
+    lines = [line.split(":", 2)[1:] for line in done.stderr.splitlines()]
+    assert done.returncode == 2 and [int(number) for number, _ in lines] == [5, 17], done.stderr
+    assert "no such provider" in lines[0][1] and "horizn" in lines[1][1]
