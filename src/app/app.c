@@ -95,6 +95,12 @@ static bool want_certificate(void *context, const struct config_source *source, 
     return certifier_want(app->certifier, source, url);
 }
 
+static void visit(void *context, const struct config_source *source, struct oh_slice url)
+{
+    struct app *app = context;
+    certifier_visit(app->certifier, source, url);
+}
+
 static void look_for_secrets(void *context)
 {
     struct app *app = context;
@@ -185,6 +191,7 @@ static enum oh_status start(struct app *app, struct oh_error *err)
                                           .look = look,
                                           .keep = keep,
                                           .want_certificate = want_certificate,
+                                          .visit = visit,
                                           .look_for_secrets = look_for_secrets,
                                           .is_ready = is_ready};
     app->admin_hooks = (struct admin_hooks){.context = app, .get_state = get_state};

@@ -28,6 +28,9 @@ struct http_hooks {
      * Any http thread; may not block. */
     bool (*want_certificate)(void *context, const struct config_source *source,
                              struct oh_slice url);
+    /* A verified handshake wants this URL of its provider's to be asked for. Any http thread; may
+     * not block. */
+    void (*visit)(void *context, const struct config_source *source, struct oh_slice url);
     /* A request of a source whose handshake brings secrets was wrongly signed: another gateway may
      * have learned one. Any http thread; may not block. */
     void (*look_for_secrets)(void *context);

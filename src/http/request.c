@@ -549,6 +549,8 @@ static void on_delivery(struct http_thread *thread, h2o_req_t *req,
     }
     vault_note_match(door, result.secret_index, now_ms / 1000);
     if (is_asked) {
+        if (answer.visit.data)
+            thread->http->hooks.visit(thread->http->hooks.context, source, answer.visit);
         http_finish_handshake(thread, req, source, &answer);
         oh_arena_free(arena);
         return;

@@ -22,7 +22,8 @@
 
 enum {
     SLOTS = 32,
-    URL_MAX = 512,
+    URL_MAX = 1024,
+    VISITS_MAX = 12, /* tries */
     FILE_BYTES_MAX = 64 * 1024,
     CHAIN_MAX = 8,
     CONNECT_MS = 3000,
@@ -43,6 +44,7 @@ struct slot {
     char *pem;                      /* in use; NULL = none */
     time_t not_after_s;
     int64_t until_us; /* of this state: monotonic */
+    int visits;       /* not 0: no certificate but a page to ask for, so many times more */
 };
 
 struct certifier {
@@ -217,18 +219,19 @@ static bool set_up(struct certifier *certifier)
     return rc == CURLE_OK;
 }
 
-static void fetch(struct certifier *certifier, const char *url, const struct oh_recipe *recipe,
-                  struct fetched *out)
+static void fetch(struct certifier *certifier, const struct slot *work, struct fetched *out)
 {
     CURL *curl = certifier->curl;
     long status = 0;
     *out = (struct fetched){.state = FAILED};
-    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_URL, work->url);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
     CURLcode rc = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     if (rc == CURLE_OK && status == 200) {
-        judge(certifier, recipe, false, out);
+        out->state = HELD;
+        if (!work->visits)
+            judge(certifier, work->recipe, false, out);
         return;
     }
     bool is_final = rc == CURLE_OK ? status < 500 && status != 429 : rc == CURLE_WRITE_ERROR;
@@ -301,24 +304,29 @@ static struct slot *make_room(struct certifier *certifier)
     return oldest;
 }
 
-/* Host and path in plain letters: no port, user, query, escape or way up. */
-static bool is_plain(struct oh_slice url)
+/* Host and path in plain letters: no port, user, query, escape or way up. `more`: further letters
+ * behind the host. */
+static bool is_plain(struct oh_slice url, const char *more)
 {
     const struct oh_slice scheme = SLICE_LITERAL("https://");
     static const char letters[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/";
+    bool is_host = true;
     if (url.len >= URL_MAX || !slice_has_prefix(url, scheme) || memmem(url.data, url.len, "..", 2))
         return false;
-    for (size_t i = scheme.len; i < url.len; i++)
-        if (!url.data[i] || !strchr(letters, url.data[i]))
+    for (size_t i = scheme.len; i < url.len; i++) {
+        is_host &= url.data[i] != '/';
+        if (!url.data[i] ||
+            !(strchr(letters, url.data[i]) || (!is_host && strchr(more, url.data[i]))))
             return false;
+    }
     return true;
 }
 
 bool certifier_want(struct certifier *certifier, const struct config_source *source,
                     struct oh_slice url)
 {
-    if (!certifier || !is_plain(url))
+    if (!certifier || !is_plain(url, "") || url.len > 512)
         return false;
     pthread_mutex_lock(&certifier->mutex);
     struct slot *slot = find_slot(certifier, url);
@@ -337,6 +345,23 @@ bool certifier_want(struct certifier *certifier, const struct config_source *sou
     return may_come;
 }
 
+void certifier_visit(struct certifier *certifier, const struct config_source *source,
+                     struct oh_slice url)
+{
+    if (!certifier || !is_plain(url, "?&=:%+~"))
+        return;
+    pthread_mutex_lock(&certifier->mutex);
+    struct slot *slot = find_slot(certifier, url) ? NULL : make_room(certifier);
+    if (slot) {
+        memcpy(slot->url, url.data, url.len);
+        slot->state = WANTED;
+        slot->recipe = source->recipe;
+        slot->visits = VISITS_MAX;
+        pthread_cond_signal(&certifier->wake);
+    }
+    pthread_mutex_unlock(&certifier->mutex);
+}
+
 /* ---- the thread ------------------------------------------------------------------------------ */
 
 /* The slot that is to be fetched next, copied; false at the end. */
@@ -348,7 +373,8 @@ static bool next_work(struct certifier *certifier, struct slot *out)
         int64_t now_us = clock_mono_us(), next_us = now_us + HELD_S * 1000000LL;
         for (size_t i = 0; i < SLOTS && !(work && work->state == WANTED); i++) {
             struct slot *slot = &certifier->slots[i];
-            bool is_kept = slot->state == HELD && slot->recipe;
+            bool is_kept = (slot->state == HELD && slot->recipe) ||
+                           (slot->state == FAILED && slot->visits > 0);
             if (slot->state == WANTED || (is_kept && slot->until_us <= now_us))
                 work = slot;
             else if (is_kept && slot->until_us < next_us)
@@ -403,6 +429,33 @@ static void settle(struct certifier *certifier, const struct slot *work, struct 
                  log_text("url", work->url), log_text("reason", fetched->reason));
 }
 
+/* A page that was asked for goes, unless it is asked for again. Its URL has a token, so the log has
+ * none of it. */
+static void settle_visit(struct certifier *certifier, const struct slot *work,
+                         const struct fetched *fetched)
+{
+    bool again = fetched->state == FAILED && work->visits > 1;
+    pthread_mutex_lock(&certifier->mutex);
+    struct slot *slot = find_slot(certifier, slice_of_text(work->url));
+    if (slot && again) {
+        slot->state = FAILED;
+        slot->visits--;
+        slot->until_us = clock_mono_us() + FAILED_S * 1000000LL;
+    } else if (slot) {
+        drop(slot);
+    }
+    pthread_mutex_unlock(&certifier->mutex);
+    if (fetched->state == HELD)
+        LOG_LINE(LOG_INFO, "upkeep", "a subscription is confirmed",
+                 log_text("provider", work->recipe->info.provider));
+    else
+        LOG_LINE(LOG_WARNING, "upkeep",
+                 again ? "a subscription could not be confirmed yet"
+                       : "a subscription could not be confirmed",
+                 log_text("provider", work->recipe->info.provider),
+                 log_text("reason", fetched->reason));
+}
+
 static void *run(void *argument)
 {
     struct certifier *certifier = argument;
@@ -410,8 +463,10 @@ static void *run(void *argument)
     struct slot work;
     thread_set_name("certifier", THREAD_NO_NUMBER);
     while (next_work(certifier, &work)) {
-        fetch(certifier, work.url, work.recipe, &fetched);
-        if (!atomic_load(&certifier->is_stopping))
+        fetch(certifier, &work, &fetched);
+        if (work.visits)
+            settle_visit(certifier, &work, &fetched);
+        else if (!atomic_load(&certifier->is_stopping))
             settle(certifier, &work, &fetched);
         else
             free(fetched.pem);

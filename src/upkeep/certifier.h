@@ -23,6 +23,11 @@ enum oh_status certifier_start(const struct config *config, struct vault *vault,
 bool certifier_want(struct certifier *certifier, const struct config_source *source,
                     struct oh_slice url) OH_MUST_CHECK;
 
+/* A verified handshake wants this URL to be asked for (oh_handshake_answer.visit): it is, without
+ * redirects, and again for a minute while the network fails. Never blocks. Thread: any. */
+void certifier_visit(struct certifier *certifier, const struct config_source *source,
+                     struct oh_slice url);
+
 void certifier_stop(struct certifier *certifier);
 
 #endif

@@ -36,6 +36,7 @@ static const struct row {
     const char *type, *body; /* %c challenge, %d digest, %k public key */
     const char *token;       /* place of the token that the source knows */
     const char *echo;        /* header that carries the challenge back */
+    const char *visit;       /* place of a URL that is to be asked for */
 } rows[] = {
     {.provider = "adobe_sign",
      .method = "GET",
@@ -51,7 +52,8 @@ static const struct row {
     {.provider = "aws_sns",
      .method = "POST",
      .conditions = {"header:x-amz-sns-message-type=SubscriptionConfirmation"},
-     .flags = VERIFIED},
+     .flags = VERIFIED,
+     .visit = "/SubscribeURL"},
     {.provider = "aws_sns",
      .method = "POST",
      .conditions = {"!header:x-amz-sns-message-type", "!header:authorization"},
@@ -324,6 +326,25 @@ static bool fill_in(const struct row *row, struct oh_slice challenge, struct oh_
     return to != NULL;
 }
 
+/* The URL at `place` if it confirms a subscription, on the host of the certificate that signed the
+ * request; oh_verify() knows that this one is Amazon's. */
+static void find_visit(const char *place, const struct oh_request *request, struct oh_arena *arena,
+                       struct oh_slice *out)
+{
+    const struct oh_slice scheme = SLICE_LITERAL("https://"),
+                          question = SLICE_LITERAL("?Action=ConfirmSubscription&");
+    struct oh_slice url, signer;
+    if (!find_place(request, slice_of_text(place), arena, &url) ||
+        !find_place(request, SLICE_LITERAL("/SigningCertURL"), arena, &signer) ||
+        !slice_has_prefix(signer, scheme))
+        return;
+    const char *path = memchr(signer.data + scheme.len, '/', signer.len - scheme.len);
+    size_t host = path ? (size_t)(path + 1 - signer.data) : 0;
+    if (host && slice_has_prefix(url, slice_of(signer.data, host)) &&
+        slice_has_prefix(slice_of(url.data + host, url.len - host), question))
+        *out = url;
+}
+
 static bool answer(const struct row *row, const struct oh_request *request,
                    const struct oh_handshake_options *options, struct oh_arena *arena,
                    struct oh_handshake_answer *out)
@@ -366,6 +387,8 @@ static bool answer(const struct row *row, const struct oh_request *request,
     if (row->flags & BASIC)
         out->headers[out->header_count++] = (struct oh_header){
             SLICE_LITERAL("WWW-Authenticate"), SLICE_LITERAL("Basic realm=\"hooks\"")};
+    if (row->visit)
+        find_visit(row->visit, request, arena, &out->visit);
     if (row->echo)
         out->headers[out->header_count++] = (struct oh_header){slice_of_text(row->echo), challenge};
     return true;

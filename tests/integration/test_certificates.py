@@ -234,6 +234,47 @@ def test_a_certificate_is_fetched_once_while_its_deliveries_wait(start_gateway, 
     assert len(site.asked) == 1
 
 
+def confirmation(key, url, subscribe, topic=TOPIC):
+    event = {"Type": "SubscriptionConfirmation", "MessageId": str(uuid.uuid4()), "TopicArn": topic, "Token": "t0ken",
+             "Message": "You have chosen to subscribe", "SubscribeURL": subscribe, "SignatureVersion": "2",
+             "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()), "SigningCertURL": url}
+    text = "".join(f"{n}\n{event[n]}\n" for n in ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token",
+                                                  "TopicArn", "Type"))
+    event["Signature"] = rsa_sign(key, text.encode())
+    return ({"x-amz-sns-message-type": "SubscriptionConfirmation", "Content-Type": "text/plain"},
+            json.dumps(event).encode())
+
+
+def test_a_subscription_is_confirmed_on_the_host_that_signed(start_gateway, root, site, database):
+    key, pem = root.issue("sns.amazonaws.com")
+    url, question = f"https://{SNS}/1.pem", f"/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token=t0ken"
+    site.pages["/1.pem"] = (200, {}, pem.encode())
+    site.pages[question] = (500, {}, b"")
+    gateway = start(start_gateway, root, site)
+    until(gateway, "aws_sns", confirmation(key, url, f"https://{SNS}{question}"), 200)
+    process.wait_until(lambda: "could not be confirmed yet" in gateway.log_text(), 10, what="the first try")
+    site.pages[question] = (200, {}, b"<ConfirmSubscriptionResponse/>")
+    process.wait_until(lambda: "a subscription is confirmed" in gateway.log_text(), 20, what="the second")
+    assert site.hits == ["/1.pem", question, question]
+    assert "t0ken" not in gateway.log_text()
+    for other in (f"https://{OTHER}{question}", f"https://{'x' * len(SNS)}{question}",
+                  f"https://{SNS}/?Action=DeleteTopic&TopicArn={TOPIC}",
+                  f"http://{SNS}{question}", f"https://{SNS}:8443{question}", f"https://{SNS}/a{question}",
+                  f"https://{SNS}{question}\n"):
+        headers, body = confirmation(key, url, other)
+        assert gateway.post("aws_sns", body, headers).status == 200, other
+    headers, body = confirmation(key, url, f"https://{SNS}{question}x")
+    assert gateway.post("aws_sns", body.replace(b"t0ken", b"t1ken"), headers).status == 401
+    headers, body = confirmation(key, url, f"https://{SNS}{question}y", topic=TOPIC + "2")
+    assert gateway.post("aws_sns", body, headers).status == 401
+    # Another certificate takes its turn behind whatever had been asked for.
+    site.pages["/2.pem"] = (200, {}, pem.encode())
+    until(gateway, "aws_sns", Sns.delivery(key, f"https://{SNS}/2.pem"), 200)
+    assert site.hits == ["/1.pem", question, question, "/2.pem"]
+    assert set(site.asked) == {f"{SNS}:443"}
+    assert database.value("SELECT count(*) FROM campaign_events") == 1
+
+
 def test_what_is_no_certificate_of_the_provider_s_is_never_used(start_gateway, root, site, tmp_path):
     gateway = start(start_gateway, root, site)
     key, pem = root.issue("sns.amazonaws.com")
