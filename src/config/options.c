@@ -150,7 +150,8 @@ const struct option config_options[] = {
     S("sources[].provider", source.provider, STRING, option_required, 0, 64, NULL,
       "A name that `oncehook providers` lists, or `hmac`."),
     S("sources[].scheme", scheme, STRING, NULL, 0, 64, NULL,
-      "Which of the provider's schemes. Required where it has several."),
+      "Which of the provider's schemes. Required where it has several and none is called as the "
+      "provider is."),
     S("sources[].secrets", source.secrets, SECRETS, option_required, 0, 0, NULL,
       "Secrets or public keys, as the provider shows them, up to 64, all live at once. Each is a "
       "text or a block, see [secrets](#secrets). Not required where a handshake brings one."),

@@ -97,6 +97,7 @@ static const struct oh_recipe *find_catalog_recipe(struct loader *loader,
         if (option_line(form->lines, hmac_only[i], 0))
             loader_mistake(loader, line_of(form, hmac_only[i]), "%s is for provider hmac only",
                            hmac_only[i]);
+    const struct oh_catalog *catalog = loader->config->catalog;
     const char *provider = form->source.provider;
     const struct oh_recipe *recipe = NULL;
     size_t count;
@@ -106,11 +107,14 @@ static const struct oh_recipe *find_catalog_recipe(struct loader *loader,
     if (count == 0 && !is_written(loader, provider))
         loader_mistake(loader, line_of(form, "sources[].provider"),
                        "no such provider; `oncehook providers` lists them");
-    else if (!form->scheme && count > 1)
+    else if (!form->scheme && count > 1 && !oh_catalog_find(catalog, provider, provider))
         loader_mistake(loader, line_of(form, "sources[].provider"),
                        "sources[].scheme is missing: this provider has several (%s)", schemes);
     else
-        recipe = oh_catalog_find(loader->config->catalog, provider, form->scheme);
+        recipe = oh_catalog_find(catalog, provider,
+                                 form->scheme ? form->scheme
+                                 : count > 1  ? provider
+                                              : NULL);
     if (count > 0 && form->scheme && !recipe)
         loader_mistake(loader, line_of(form, "sources[].scheme"),
                        "no such scheme; this provider has %s", schemes);

@@ -220,6 +220,14 @@ def test_the_sample_is_fine_but_for_its_certificate(directory):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_provider_that_gets_a_second_scheme_keeps_its_first(directory):
+    """A configuration from before the second scheme names none."""
+    one = "sources:\n- {name: a, provider: PROVIDER, secrets: [x]}\n"
+    said = check(directory, one.replace("PROVIDER", "hubspot"))
+    assert "sources[].scheme is missing: this provider has several (hubspot_" in said.stderr
+    assert "sources[].scheme" not in check(directory, one.replace("PROVIDER", "mailgun")).stderr
+
+
 def test_options_are_the_table_of_the_docs():
     with open(os.path.join(REPOSITORY, "docs/configuration.md"), encoding="utf-8") as file:
         assert file.read().endswith(oncehook("check", "--options").stdout)
