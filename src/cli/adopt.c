@@ -16,7 +16,25 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WAIT_S = 60, PAUSE_MAX_MS = 100, SWITCHES_MAX = 100 };
+enum {
+    WAIT_S = 60,
+    PAUSE_MAX_MS = 100,
+    SWITCHES_MAX = 20,
+    COUNT_S = 2, /* between two counts of the changes that are left */
+    SAY_S = 10,  /* between two lines where there is no terminal */
+    PATIENCE_S_MAX = 86400,
+    NEARER = 50 /* it comes nearer: within the patience, by this part of the rest */
+};
+
+/* Changes that were noted and not copied yet. Never by less than what comes, or it has no end. */
+struct rest {
+    long long left, copied;    /* as last counted; all that were copied */
+    int64_t counted_us;        /* 0: not yet */
+    long long said, copied_at; /* `left` and `copied` when they were last said */
+    int64_t said_us;
+    long long mark; /* `left` when it last came nearer */
+    int64_t mark_us;
+};
 
 struct adopt {
     PGconn *connection;
@@ -25,6 +43,9 @@ struct adopt {
     char workflow[40];
     bool is_tty;
     long long pages, pages_done; /* of the progress bar */
+    int64_t pages_said_us;
+    struct rest rest;
+    int64_t patience_us;
 };
 
 /* ---- SQL ------------------------------------------------------------------------------------- */
@@ -143,13 +164,7 @@ static bool print_drift(const struct adopt *a)
     return rows != NULL;
 }
 
-static void draw(const struct adopt *a, const char *what)
-{
-    if (a->is_tty)
-        cli_draw_bar(a->pages_done, a->pages, "%s", what);
-}
-
-static bool see_progress(struct adopt *a)
+static bool see_pages(struct adopt *a)
 {
     PGresult *row = call(a, "SELECT sum(end_page), sum(next_page) FROM adopted_tables", 0);
     if (row) {
@@ -160,12 +175,83 @@ static bool see_progress(struct adopt *a)
     return row != NULL;
 }
 
+/* A bar; without a terminal a line now and then. */
+static bool say_pages(struct adopt *a, const char *table)
+{
+    const int64_t now_us = clock_mono_us(), every_us = a->is_tty ? 500000 : SAY_S * 1000000LL;
+    if (!a->pages_said_us && !a->is_tty)
+        a->pages_said_us = now_us; /* most are done before the first line */
+    if (now_us - a->pages_said_us < every_us)
+        return true;
+    a->pages_said_us = now_us;
+    if (!see_pages(a))
+        return false;
+    if (a->is_tty)
+        cli_draw_bar(a->pages_done, a->pages, "%s", table);
+    else
+        printf("%s: %lld of %lld pages of all tables are copied\n", table, a->pages_done, a->pages);
+    return true;
+}
+
+/* How far behind the application it is, and which of the two is faster. */
+static void say_rest(struct adopt *a, int64_t now_us)
+{
+    struct rest *r = &a->rest;
+    const double seconds = (double)(now_us - r->said_us) / 1e6;
+    const long long copied = r->copied - r->copied_at;
+    char rates[96] = "";
+    if (r->said_us && seconds > 0)
+        snprintf(rates, sizeof(rates), "; a second %.0f are copied and %.0f come",
+                 (double)copied / seconds, (double)(r->left - r->said + copied) / seconds);
+    if (a->is_tty)
+        cli_draw_bar(r->copied, r->copied + r->left, "catching up: %lld changes left%s", r->left,
+                     rates);
+    else
+        printf("catching up: %lld changes left%s\n", r->left, rates);
+    r->said_us = now_us;
+    r->said = r->left;
+    r->copied_at = r->copied;
+}
+
+/* After each `amount` changes that were copied. False: it does not come nearer, or cannot count. */
+static bool see_rest(struct adopt *a, long long amount)
+{
+    struct rest *r = &a->rest;
+    r->copied += amount;
+    if (r->counted_us && clock_mono_us() - r->counted_us < COUNT_S * 1000000LL)
+        return true;
+    PGresult *row = call(a, "SELECT count(*) FROM adopted_changes", 0);
+    if (!row)
+        return false;
+    r->left = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
+    PQclear(row);
+    const int64_t now_us = r->counted_us = clock_mono_us();
+    if (!r->mark_us || r->left < r->mark - r->mark / NEARER) {
+        r->mark = r->left;
+        r->mark_us = now_us;
+    }
+    const bool is_late = now_us - r->mark_us >= a->patience_us;
+    if (a->is_tty || is_late || !r->said_us || now_us - r->said_us >= SAY_S * 1000000LL)
+        say_rest(a, now_us);
+    if (!is_late)
+        return true;
+    fflush(stdout);
+    fprintf(stderr,
+            "%soncehook migrate: the application changes its rows as fast as they are copied: %lld "
+            "changes are left, and for %lld s it did not come nearer. Nothing is switched; what is "
+            "copied stays, changes are still noted. Run it again in a quieter time: it goes on "
+            "from there. Or with --cancel, to end it\n",
+            a->is_tty ? "\n" : "", r->left, (long long)(a->patience_us / 1000000));
+    return false;
+}
+
 /* ---- steps ----------------------------------------------------------------------------------- */
 
 /* Until nothing is left but the switch. */
 static bool copy(struct adopt *a)
 {
-    for (long long turns = 0; !cli_database_is_stopped(); turns++) {
+    a->rest.counted_us = a->rest.mark_us = 0;
+    while (!cli_database_is_stopped()) {
         const int64_t began_us = clock_mono_us();
         PGresult *row = call(a, "SELECT step, name, amount FROM adopt_step_v1($1, $2::jsonb)", 2);
         if (!row || PQgetisnull(row, 0, 0)) {
@@ -174,13 +260,17 @@ static bool copy(struct adopt *a)
         }
         const int64_t took_ms = (clock_mono_us() - began_us) / 1000;
         const char *step = PQgetvalue(row, 0, 0);
-        bool is_loud = strcmp(step, "prepared") == 0 || strcmp(step, "noted") == 0;
+        bool ok = true;
         if (strcmp(step, "noted") == 0)
             printf("%s: its changes are noted from now on\n", PQgetvalue(row, 0, 1));
-        if (a->is_tty && !is_loud && (turns % 8 != 0 || see_progress(a)))
-            draw(a, PQgetvalue(row, 0, 1));
+        else if (strcmp(step, "copied") == 0)
+            ok = say_pages(a, PQgetvalue(row, 0, 1));
+        else if (strcmp(step, "again") == 0)
+            ok = see_rest(a, strtoll(PQgetvalue(row, 0, 2), NULL, 10));
         PQclear(row);
         fflush(stdout);
+        if (!ok)
+            return false;
         /* As long as the step took: half of the time is left to the application. */
         usleep((useconds_t)(took_ms < PAUSE_MAX_MS ? took_ms : PAUSE_MAX_MS) * 1000);
     }
@@ -200,12 +290,19 @@ static bool change_over(struct adopt *a)
                    (double)(clock_mono_us() - began_us) / 1e3);
         if (!ok || is_done)
             return ok;
+        if (tries + 1 < SWITCHES_MAX)
+            printf("switch: more changed while it waited for the tables than it may copy under its "
+                   "locks; that comes first, then try %d of %d\n",
+                   tries + 2, SWITCHES_MAX);
+        fflush(stdout);
         if (!copy(a))
             return false;
     }
     if (!cli_database_is_stopped())
-        fputs("oncehook migrate: the application changes more than is copied: run it again at a "
-              "quieter time\n",
+        fputs("oncehook migrate: each time that the tables were locked for the switch, more had "
+              "changed than may be copied under locks. Nothing is switched; what is copied stays, "
+              "changes are still noted. Run it again in a quieter time: it goes on from there. Or "
+              "with --cancel, to end it\n",
               stderr);
     return cli_database_is_stopped() ? fail(a, NULL) : false;
 }
@@ -305,7 +402,7 @@ static bool run(struct adopt *a)
 {
     if (!begin_workflow(a))
         return false;
-    bool ok = copy(a) && see_progress(a) && analyze(a) && change_over(a);
+    bool ok = copy(a) && see_pages(a) && analyze(a) && change_over(a);
     if (a->is_tty)
         cli_clear_bar();
     int left_out = 0;
@@ -354,10 +451,21 @@ static int adopt(struct adopt *a, bool is_dry_run, bool is_cancel)
     return lock(a) && run(a) ? CLI_OK : CLI_NO;
 }
 
+static bool read_patience(const char *text, int64_t *us)
+{
+    char *end = NULL;
+    long seconds = text[0] >= '0' && text[0] <= '9' ? strtol(text, &end, 10) : 0;
+    if (!end || *end != '\0' || seconds < 1 || seconds > PATIENCE_S_MAX)
+        return false;
+    *us = seconds * INT64_C(1000000);
+    return true;
+}
+
 int cli_adopt(int argc, char **argv)
 {
     struct cli_database_options from = {.url = NULL};
     struct adopt a = {.old_schema = "public", .is_tty = isatty(STDERR_FILENO)};
+    const char *patience = "60";
     bool is_dry_run = false, is_cancel = false;
     const struct cli_option options[] = {
         CLI_DATABASE_OPTIONS(from, "owner",
@@ -365,6 +473,9 @@ int cli_adopt(int argc, char **argv)
                              "oncehook's schema"),
         {"from", .argument = "NAME", .value = &a.old_schema,
          .words = "The schema of the old tables (default: public)"},
+        {"patience", .argument = "SECONDS", .value = &patience,
+         .words = "End it when the application has been as fast as the copying for so long "
+                  "(default: 60)"},
         {"dry-run", .words = "Say what is there and what stands in the way, change nothing",
          .flag = &is_dry_run},
         {"cancel", .words = "End an adoption before its switch: the old tables are as before",
@@ -378,8 +489,13 @@ int cli_adopt(int argc, char **argv)
         "rows are copied in short transactions, ids of events go into the ledger, and views take "
         "the old names; the old tables stay, renamed. Then the counters are audited. It may be "
         "stopped and run again. Exit 0 when it is adopted; 1 when something stands in the way or "
-        "it was stopped; 2 for anything else.",
+        "it was stopped, or the application changes its rows as fast as they are copied; 2 for "
+        "anything else.",
         argc, argv);
+    if (!read_patience(patience, &a.patience_us)) {
+        fprintf(stderr, "oncehook migrate: --patience: seconds, 1 to %d\n", PATIENCE_S_MAX);
+        return CLI_USAGE;
+    }
     if (!cli_database_find(&from, true, &database))
         return CLI_USAGE;
     int code = CLI_USAGE;

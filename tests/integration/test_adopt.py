@@ -4,7 +4,9 @@ application is tests/data/report_schema.sql, in the schema `sales`, with a role 
 import contextlib
 import json
 import os
+import pty
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -279,6 +281,71 @@ def test_what_the_application_may_write_under_the_old_names(sales):
         assert cursor.fetchone() == (0,)
     said, events = counted(sales)
     assert said == events
+
+
+def read_all(terminal):
+    """What comes on a terminal until its other end is closed."""
+    read = b""
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as file:
+        while piece := file.read(4096):
+            read += piece
+    return read.decode()
+
+
+class Flood(threading.Thread):
+    """An application that changes more than can be copied: all events, again and again."""
+
+    def __init__(self, database):
+        super().__init__()
+        self.database, self.ended, self.deeds = database, threading.Event(), 0
+
+    def run(self):
+        with app(self.database) as connection, connection.cursor() as cursor:
+            while not self.ended.is_set():
+                cursor.execute("UPDATE campaign_events SET step_number = coalesce(step_number, 0) + 1")
+                self.deeds += 1
+
+
+def test_an_application_that_outruns_it_is_said_and_ends_it_and_the_next_run_goes_on(sales):
+    flood, head, other = Flood(sales), *pty.openpty()
+    flood.start()
+    try:
+        wait_until(lambda: flood.deeds > 0, 30, what="the flood")
+        child = subprocess.Popen([BINARY, "migrate", "adopt", "--database", sales.owner_url, "--from", "sales", "--patience", "3"],
+                                 stdout=subprocess.DEVNULL, stderr=other, env=environment())
+        os.close(other)
+        on_terminal = read_all(head)
+        assert child.wait(60) == 1, on_terminal
+        assert re.search(r"\[#+ *\] catching up: \d+ changes left; a second \d+ are copied and \d+ come", on_terminal), on_terminal
+        copied = sales.value("SELECT copied FROM adopted_tables WHERE name = 'campaign_events'")
+        assert copied > 0
+
+        began = time.monotonic()
+        done = adopt(sales, "--patience", "2", check=False)
+        print(f"ended after {time.monotonic() - began:.1f} s")
+        assert done.returncode == 1 and "goes on with what was begun" in done.stdout
+        said = re.findall(r"^catching up: (\d+) changes left", done.stdout, re.M)
+        assert len(said) >= 2 and int(said[-1]) > 200, done.stdout
+        ending = re.search(r"(\d+) changes are left, and for 2 s it did not come nearer. Nothing is switched; what is copied stays, "
+                           "changes are still noted. Run it again in a quieter time: it goes on from there", done.stderr)
+        assert ending and ending[1] == said[-1], done.stderr
+    finally:
+        flood.ended.set()
+        flood.join()
+    assert sales.sql("SELECT copied, switched_at FROM adopted_tables WHERE name = 'campaign_events'") == [(copied, None)]
+    assert sales.value("SELECT count(*) FROM campaign_events") >= copied
+    assert sales.value("SELECT relkind FROM pg_class WHERE oid = 'sales.campaign_events'::regclass") == "r"
+
+    done = adopt(sales)  # quieter
+    assert "goes on with what was begun" in done.stdout and "switched: " in done.stdout
+    assert sales.value("SELECT count(*) FROM campaign_events") == 6000
+    assert_right(sales)
+
+
+@pytest.mark.parametrize("patience", ["0", "-1", "1.5", "86401", "", "99999999999999999999"])
+def test_patience_is_seconds(database, patience):
+    done = adopt(database, "--patience", patience, check=False)
+    assert done.returncode == 2 and "--patience: seconds, 1 to 86400" in done.stderr
 
 
 # ---- stopped, ended, refused ------------------------------------------------------------------
