@@ -107,6 +107,31 @@ def test_what_is_not_there_and_what_is_not_valid(gateway, database):
     assert post(gateway, instance, b" " * 1000000 + json.dumps({"contact_id": contact}).encode()).status == 201
 
 
+def test_a_time_that_there_is_not_is_said_with_its_contact(gateway, database, rng):
+    (instance, _), = database.seed(enrollments=0)
+    words = "Contact {} has a next_action_at that is no time that there is.".format
+    there, bad = "2028-02-29T23:59:60Z", "2026-02-30T00:00:00Z"
+    one, three, last = ({"contact_id": new_uuid(), "next_action_at": time} for time in (bad, there, bad))
+    for body, place in ((one, 1), ([three, new_uuid(), last, one], 3), ({"contacts": [new_uuid(), one]}, 2)):
+        answer = post(gateway, instance, body)
+        assert answer.status == 400 and answer.json["detail"] == words(place), answer
+    # PostgreSQL is who says what there is.
+    pick = rng.choice
+    for _ in range(60):
+        time = f"{pick(['0000', '0001', '1900', '2000', '2024', '2025', '9999'])}-{pick(['00', '01', '02', '04', '12', '13'])}-" \
+               f"{pick(['00', '01', '28', '29', '30', '31', '32'])}T{pick(['00', '23', '24', '25'])}:{pick(['00', '59', '60'])}" \
+               f"{pick(['', ':00', ':59.9', ':60', ':60.5', ':61', ':00.000000'])}{pick(['Z', '+15:59', '-08:00'])}"
+        try:
+            database.sql("SELECT %s::timestamptz", time)
+        except psycopg2.errors.DatetimeFieldOverflow:
+            answer = post(gateway, instance, [three, {"contact_id": new_uuid(), "next_action_at": time}])
+            assert answer.status == 400 and answer.json["detail"] == words(2), time
+        else:
+            answer = post(gateway, instance, [{"contact_id": new_uuid(), "next_action_at": time}, one])
+            assert answer.status == 400 and answer.json["detail"] == words(2), time
+    assert enrolled(database, instance) == (0, 0)
+
+
 def test_a_rule_of_the_users_own_is_said_and_holds_up_nobody(gateway, database):
     (instance, _), = database.seed(enrollments=0)
     database.sql("ALTER TABLE campaign_enrollments ADD CHECK (contact_id <> '00000000-0000-0000-0000-000000000000')")
