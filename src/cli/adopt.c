@@ -41,6 +41,8 @@ struct adopt {
     const char *old_schema;
     char *scopes; /* {"PROVIDER": "KEY_SCOPE"}, as JSON */
     char workflow[40];
+    const char *reason; /* why it ends unfinished, for the row of its workflow; NULL: see `error` */
+    struct store_error error;
     bool is_tty;
     long long pages, pages_done; /* of the progress bar */
     int64_t pages_said_us;
@@ -50,12 +52,13 @@ struct adopt {
 
 /* ---- SQL ------------------------------------------------------------------------------------- */
 
-static bool fail(const struct adopt *a, const PGresult *result)
+static bool fail(struct adopt *a, const PGresult *result)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     if (a->is_tty)
         cli_clear_bar();
+    cli_database_take_error(a->connection, result, &a->error);
     if (cli_database_is_stopped())
         fputs("oncehook migrate: stopped; what is copied stays, changes are still noted. Run it "
               "again to go on, or with --cancel to end it\n",
@@ -78,7 +81,7 @@ static bool is_busy(const PGresult *result)
 
 /* Calls `sql` with the old schema and the scopes; tries again for a minute what meets locks, with
  * pauses, so that the application gets through. NULL: stderr says why. */
-static PGresult *call(const struct adopt *a, const char *sql, int count)
+static PGresult *call(struct adopt *a, const char *sql, int count)
 {
     const char *const values[] = {a->old_schema, a->scopes};
     const int64_t end_us = clock_mono_us() + WAIT_S * INT64_C(1000000);
@@ -87,11 +90,12 @@ static PGresult *call(const struct adopt *a, const char *sql, int count)
         if (PQresultStatus(rows) == PGRES_TUPLES_OK)
             return rows;
         bool again = is_busy(rows) && !cli_database_is_stopped() && clock_mono_us() < end_us;
-        if (!again && is_busy(rows) && !cli_database_is_stopped())
-            fputs("oncehook migrate: no lock within a minute: an old table is in use by a long "
-                  "transaction (pg_stat_activity). Nothing is lost: run it again\n",
-                  stderr);
-        else if (!again)
+        if (!again && is_busy(rows) && !cli_database_is_stopped()) {
+            a->reason = "no lock within a minute: an old table is in use by a long transaction";
+            fprintf(stderr,
+                    "oncehook migrate: %s (pg_stat_activity). Nothing is lost: run it again\n",
+                    a->reason);
+        } else if (!again)
             fail(a, rows);
         PQclear(rows);
         if (!again)
@@ -103,7 +107,7 @@ static PGresult *call(const struct adopt *a, const char *sql, int count)
 /* ---- what it prints -------------------------------------------------------------------------- */
 
 /* The lines of a look; *problems counts those that stand in the way. */
-static bool print_look(const struct adopt *a, const char *sql, int *problems)
+static bool print_look(struct adopt *a, const char *sql, int *problems)
 {
     PGresult *rows = call(a, sql, 2);
     for (int i = 0; rows && i < PQntuples(rows); i++) {
@@ -116,7 +120,7 @@ static bool print_look(const struct adopt *a, const char *sql, int *problems)
 }
 
 /* Rows that cannot come along: before the switch they stand in the way, after it they are told. */
-static bool print_left_out(const struct adopt *a, bool is_after, int *problems)
+static bool print_left_out(struct adopt *a, bool is_after, int *problems)
 {
     const char *const values[] = {a->old_schema, is_after ? "_before_oncehook" : ""};
     PGresult *looks = PQexecParams(a->connection, embedded_find(embedded_sql, "adopt_left_out.sql"),
@@ -144,7 +148,7 @@ static bool print_left_out(const struct adopt *a, bool is_after, int *problems)
     return ok;
 }
 
-static bool print_drift(const struct adopt *a)
+static bool print_drift(struct adopt *a)
 {
     PGresult *rows =
         call(a, "SELECT counter, counted, events, instances FROM adopt_drift_v1($1)", 1);
@@ -213,6 +217,17 @@ static void say_rest(struct adopt *a, int64_t now_us)
     r->copied_at = r->copied;
 }
 
+/* Of an application that is too busy. */
+static bool give_up(struct adopt *a, const char *reason)
+{
+    fprintf(stderr,
+            "%s. Nothing is switched; what is copied stays, changes are still noted. Run it again "
+            "in a quieter time: it goes on from there. Or with --cancel, to end it\n",
+            reason);
+    a->reason = reason;
+    return false;
+}
+
 /* After each `amount` changes that were copied. False: it does not come nearer, or cannot count. */
 static bool see_rest(struct adopt *a, long long amount)
 {
@@ -237,12 +252,9 @@ static bool see_rest(struct adopt *a, long long amount)
         return true;
     fflush(stdout);
     fprintf(stderr,
-            "%soncehook migrate: the application changes its rows as fast as they are copied: %lld "
-            "changes are left, and for %lld s it did not come nearer. Nothing is switched; what is "
-            "copied stays, changes are still noted. Run it again in a quieter time: it goes on "
-            "from there. Or with --cancel, to end it\n",
+            "%soncehook migrate: %lld changes are left, and for %lld s it did not come nearer: ",
             a->is_tty ? "\n" : "", r->left, (long long)(a->patience_us / 1000000));
-    return false;
+    return give_up(a, "the application changes its rows as fast as they are copied");
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -298,16 +310,14 @@ static bool change_over(struct adopt *a)
         if (!copy(a))
             return false;
     }
-    if (!cli_database_is_stopped())
-        fputs("oncehook migrate: each time that the tables were locked for the switch, more had "
-              "changed than may be copied under locks. Nothing is switched; what is copied stays, "
-              "changes are still noted. Run it again in a quieter time: it goes on from there. Or "
-              "with --cancel, to end it\n",
-              stderr);
-    return cli_database_is_stopped() ? fail(a, NULL) : false;
+    if (cli_database_is_stopped())
+        return fail(a, NULL);
+    fputs("oncehook migrate: ", stderr);
+    return give_up(a, "each time that the tables were locked for the switch, more had changed than "
+                      "may be copied under locks");
 }
 
-static bool print_result(const struct adopt *a)
+static bool print_result(struct adopt *a)
 {
     PGresult *rows =
         call(a, "SELECT name, copied, duplicates FROM adopted_tables ORDER BY number", 0);
@@ -340,7 +350,7 @@ static char *read_scopes(const struct config *config)
 }
 
 /* One adoption at a time; it ends with the connection. */
-static bool lock(const struct adopt *a)
+static bool lock(struct adopt *a)
 {
     PGresult *row = call(a,
                          "SELECT pg_try_advisory_lock(hashtext('oncehook adopt'), "
@@ -354,7 +364,7 @@ static bool lock(const struct adopt *a)
 }
 
 /* Of an earlier run: 's' switched, 'o' of another schema, 'b' begun, 0 none. */
-static bool find_earlier(const struct adopt *a, char *state)
+static bool find_earlier(struct adopt *a, char *state)
 {
     PGresult *row = call(
         a,
@@ -377,17 +387,17 @@ static bool begin_workflow(struct adopt *a)
     return row != NULL;
 }
 
-static void end_workflow(const struct adopt *a, bool ok)
+static void end_workflow(struct adopt *a, bool ok)
 {
-    const char *const values[] = {a->workflow, ok                          ? NULL
-                                               : cli_database_is_stopped() ? "stopped"
-                                                                           : "see its stderr"};
+    char words[CLI_ERROR_SIZE];
+    const char *const values[] = {
+        a->workflow, ok ? NULL : cli_database_write_error(a->reason, &a->error, words)};
     PQclear(PQexecParams(a->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL, values,
                          NULL, NULL, 0));
 }
 
 /* Else the first plans through the views would be made for empty tables. */
-static bool analyze(const struct adopt *a)
+static bool analyze(struct adopt *a)
 {
     PGresult *done = PQexec(
         a->connection,
@@ -411,7 +421,7 @@ static bool run(struct adopt *a)
     return ok;
 }
 
-static int cancel(const struct adopt *a)
+static int cancel(struct adopt *a)
 {
     PGresult *row = call(a, "SELECT adopt_cancel_v1($1)", 1);
     if (row)

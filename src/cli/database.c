@@ -84,6 +84,28 @@ PGconn *cli_database_connect(const struct cli_database *database, const char *na
     return NULL;
 }
 
+void cli_database_take_error(PGconn *connection, const PGresult *result, struct store_error *error)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", state ? state : "");
+    snprintf(error->text, sizeof(error->text), "%s", words ? words : PQerrorMessage(connection));
+    error->text[strcspn(error->text, "\n")] = '\0';
+}
+
+const char *cli_database_write_error(const char *reason, const struct store_error *error,
+                                     char words[CLI_ERROR_SIZE])
+{
+    if (cli_database_is_stopped())
+        reason = "stopped";
+    if (reason || !error->sqlstate[0])
+        snprintf(words, CLI_ERROR_SIZE, "%s", reason ? reason : store_error_words(error));
+    else
+        snprintf(words, CLI_ERROR_SIZE, "SQLSTATE %s: %s", error->sqlstate,
+                 store_error_words(error));
+    return words;
+}
+
 /* ---- Ctrl-C ---------------------------------------------------------------------------------- */
 
 static PGcancel *running;

@@ -4,6 +4,7 @@
 #define CLI_DATABASE_H
 
 #include "config/config.h"
+#include "store/store.h"
 
 #include <libpq-fe.h>
 
@@ -40,6 +41,16 @@ void cli_database_release(struct cli_database *database);
 /* A connection whose statements see the schema alone. NULL: stderr says why (exit code 2). The
  * caller ends it with PQfinish(). `name` goes to application_name. */
 PGconn *cli_database_connect(const struct cli_database *database, const char *name) OH_MUST_CHECK;
+
+enum { CLI_ERROR_SIZE = 384 };
+
+/* Keeps what the server said of `result`, or libpq of the connection where it is NULL. */
+void cli_database_take_error(PGconn *connection, const PGresult *result, struct store_error *error);
+/* For the row of a workflow that did not end: "stopped", or the reason (may be NULL), or the error
+ * in one line, its SQLSTATE first; words of the server that may quote a row are left out, as in a
+ * log. Returns `words`. */
+const char *cli_database_write_error(const char *reason, const struct store_error *error,
+                                     char words[CLI_ERROR_SIZE]);
 
 /* SIGINT and SIGTERM cancel what this connection runs from now on; one connection at a time. */
 void cli_database_stop_on_signal(PGconn *connection);

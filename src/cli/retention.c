@@ -40,9 +40,11 @@ struct retention {
     const char *archive;             /* directory, or NULL */
     char values[PARAMETER_COUNT][8]; /* "" = null */
     const char *parameters[PARAMETER_COUNT];
-    char workflow[40];           /* id of this run in workflow_states, or "" */
-    const char *month;           /* the one that is being archived */
-    long long steps, steps_done; /* of the progress bar */
+    char workflow[40];  /* id of this run in workflow_states, or "" */
+    const char *reason; /* why it ends unfinished, for that row; NULL: see `error` */
+    struct store_error error;
+    const char *month;                                        /* the one that is being archived */
+    long long steps, steps_done;                              /* of the progress bar */
     long long completed, failed, cache, months, events, keys; /* what went */
     bool is_tty;
 };
@@ -78,10 +80,11 @@ static const char *plural(long long amount)
 
 /* ---- SQL ------------------------------------------------------------------------------------- */
 
-static bool fail(const struct retention *r, const PGresult *result)
+static bool fail(struct retention *r, const PGresult *result)
 {
     const char *words = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     clear_bar(r);
+    cli_database_take_error(r->connection, result, &r->error);
     if (cli_database_is_stopped())
         fprintf(stderr, "oncehook retention: stopped; what is done stays done, and the next run "
                         "goes on from there\n");
@@ -93,8 +96,7 @@ static bool fail(const struct retention *r, const PGresult *result)
 }
 
 /* NULL: stderr says why. */
-static PGresult *query(const struct retention *r, const char *sql, int count,
-                       const char *const *values)
+static PGresult *query(struct retention *r, const char *sql, int count, const char *const *values)
 {
     PGresult *rows = PQexecParams(r->connection, sql, count, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(rows) == PGRES_TUPLES_OK)
@@ -104,7 +106,7 @@ static PGresult *query(const struct retention *r, const char *sql, int count,
     return NULL;
 }
 
-static bool call(const struct retention *r, const char *sql, int count, const char *const *values)
+static bool call(struct retention *r, const char *sql, int count, const char *const *values)
 {
     PGresult *rows = query(r, sql, count, values);
     PQclear(rows);
@@ -112,7 +114,7 @@ static bool call(const struct retention *r, const char *sql, int count, const ch
 }
 
 /* One retention at a time, the gateway's own included. It ends with the connection. */
-static bool lock(const struct retention *r)
+static bool lock(struct retention *r)
 {
     PGresult *row = query(r,
                           "SELECT pg_try_advisory_lock(hashtext('oncehook retention'),"
@@ -125,18 +127,19 @@ static bool lock(const struct retention *r)
     return is_ours;
 }
 
-static void say_who_is_in_the_way(const struct retention *r)
+static void say_who_is_in_the_way(struct retention *r)
 {
     PGresult *row = query(r, embedded_find(embedded_sql, "retention_users.sql"), 0, NULL);
     fprintf(stderr, "oncehook retention: a month is in use%s%s; run it again later\n",
             row && PQntuples(row) > 0 ? " by " : "",
             row && PQntuples(row) > 0 ? PQgetvalue(row, 0, 0) : "");
     PQclear(row);
+    r->reason = "a month is in use";
 }
 
 /* The next step; a month that is in use is tried again for a minute, with pauses, so that captures
  * that queue behind each try get through. */
-static PGresult *next_step(const struct retention *r)
+static PGresult *next_step(struct retention *r)
 {
     const int64_t end_us = clock_mono_us() + WAIT_S * 1000000LL;
     for (;;) {
@@ -176,6 +179,9 @@ static bool archive_month(struct retention *r, const char *table)
         if (cli_database_is_stopped())
             return fail(r, NULL);
         clear_bar(r);
+        r->error.sqlstate[0] = '\0';
+        snprintf(r->error.text, sizeof(r->error.text), "%.*s", (int)strcspn(err.text, "\n"),
+                 err.text);
         fprintf(stderr,
                 "oncehook retention: --archive: %s; %s waits for its archive: run it again\n",
                 err.text, table);
@@ -281,9 +287,9 @@ static bool run(struct retention *r)
            r->completed, r->failed, r->cache, r->months, plural(r->months), r->events,
            plural(r->events), r->keys);
 
-    const char *const end[] = {r->workflow, ok                          ? NULL
-                                            : cli_database_is_stopped() ? "stopped"
-                                                                        : "see its stderr"};
+    char words[CLI_ERROR_SIZE];
+    const char *const end[] = {r->workflow,
+                               ok ? NULL : cli_database_write_error(r->reason, &r->error, words)};
     PGresult *ended = PQexecParams(r->connection, "SELECT workflow_end_v1($1::uuid, $2)", 2, NULL,
                                    end, NULL, NULL, 0);
     PQclear(ended); /* without it, the next begin ends it */
@@ -364,7 +370,7 @@ static bool read_scope(struct retention *r, const char *name, const char *days,
     return false;
 }
 
-static bool can_archive(const struct retention *r)
+static bool can_archive(struct retention *r)
 {
     struct oh_error err = {0};
     bool ok = !r->archive || archive_check(r->archive, &err) == OH_OK;

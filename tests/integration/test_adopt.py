@@ -326,12 +326,15 @@ def test_an_application_that_outruns_it_is_said_and_ends_it_and_the_next_run_goe
         assert done.returncode == 1 and "goes on with what was begun" in done.stdout
         said = re.findall(r"^catching up: (\d+) changes left", done.stdout, re.M)
         assert len(said) >= 2 and int(said[-1]) > 200, done.stdout
-        ending = re.search(r"(\d+) changes are left, and for 2 s it did not come nearer. Nothing is switched; what is copied stays, "
-                           "changes are still noted. Run it again in a quieter time: it goes on from there", done.stderr)
+        ending = re.search(r"(\d+) changes are left, and for 2 s it did not come nearer: the application changes its rows as fast as they"
+                           " are copied. Nothing is switched; what is copied stays, changes are still noted. Run it again in a quieter time:"
+                           " it goes on from there", done.stderr)
         assert ending and ending[1] == said[-1], done.stderr
     finally:
         flood.ended.set()
         flood.join()
+    assert sales.sql("SELECT DISTINCT status, error FROM workflow_states WHERE workflow_name = 'oncehook.adopt'") == [
+        ("failed", "the application changes its rows as fast as they are copied")]
     assert sales.sql("SELECT copied, switched_at FROM adopted_tables WHERE name = 'campaign_events'") == [(copied, None)]
     assert sales.value("SELECT count(*) FROM campaign_events") >= copied
     assert sales.value("SELECT relkind FROM pg_class WHERE oid = 'sales.campaign_events'::regclass") == "r"

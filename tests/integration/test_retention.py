@@ -262,6 +262,7 @@ def test_a_full_disk_leaves_the_month_and_says_what_to_do(old, tmp_path):
                                               resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))))
     assert done.returncode == 1 and os.listdir(tmp_path) == []
     assert f"{old.tables[0]} waits for its archive: run it again" in done.stderr
+    assert old.value("SELECT error FROM workflow_states WHERE workflow_name = 'oncehook.retention'").endswith(": File too large")
     assert count(old) + count(old, "campaign_events_retired") == 3 * old.each and audit(old) == GOOD
     assert "2 months" in retention(old, "--archive", str(tmp_path)).stdout and audit(old) == GOOD
 
@@ -321,7 +322,20 @@ def test_workflows_are_archived_and_deleted_or_neither(database):
     done = retention(database, "--table", "workflows", check=False)
     assert done.returncode == 1 and "violates check constraint" in done.stderr
     assert own(database).count("failed 91") == 2 and "failed 91" not in own(database, "workflow_states_archive")
-    assert database.value("SELECT error FROM workflow_states WHERE workflow_name = 'oncehook.retention'") is not None
+    assert database.value("SELECT error FROM workflow_states WHERE workflow_name = 'oncehook.retention'") == \
+        "SQLSTATE 23514: the server's words may quote the event and are not shown"
+
+
+@pytest.mark.parametrize("before, error", [
+    ("ALTER TABLE workflow_states_archive RENAME TO elsewhere", 'SQLSTATE 42P01: relation "workflow_states_archive" does not exist'),
+    ("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no: %', NEW; END $$;"
+     "CREATE TRIGGER no BEFORE INSERT ON workflow_states_archive FOR EACH ROW EXECUTE FUNCTION no()",
+     "SQLSTATE P0001: the server's words may quote the event and are not shown")])
+def test_the_row_of_a_retention_that_failed_says_why_and_quotes_nothing(database, before, error):
+    make_workflows(database)
+    database.sql(before)
+    assert retention(database, "--table", "workflows", check=False).returncode == 1
+    assert database.sql("SELECT status, error FROM workflow_states WHERE workflow_name = 'oncehook.retention'") == [("failed", error)]
 
 
 def test_cache_rows_leave_at_their_expiry(database):
