@@ -447,7 +447,7 @@ static int adopt(struct adopt *a, bool is_dry_run, bool is_cancel)
     }
     if (is_cancel)
         return lock(a) ? cancel(a) : CLI_NO;
-    if (!print_look(a, "SELECT kind, line FROM adopt_look_v1($1, $2::jsonb)", &problems) ||
+    if (!print_look(a, embedded_find(embedded_sql, "adopt_look.sql"), &problems) ||
         (!problems &&
          (!print_look(a, "SELECT kind, line FROM adopt_look_rows_v1($1, $2::jsonb)", &problems) ||
           !print_left_out(a, false, &problems))))

@@ -130,6 +130,21 @@ def test_dry_run_says_what_is_there_and_changes_nothing(sales):
     assert sales.value("SELECT count(*) FROM adopted_tables") == 0 == sales.value("SELECT count(*) FROM campaign_instances")
 
 
+def test_a_table_that_was_never_counted_is_not_taken_for_empty(sales):
+    """As after a restore."""
+    with app(sales) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS workflow_states")
+        cursor.execute("ALTER TABLE campaign_events SET (autovacuum_enabled = off)")
+        cursor.execute("CREATE TABLE other AS TABLE campaign_events; TRUNCATE campaign_events; INSERT INTO campaign_events TABLE other")
+        cursor.execute("ANALYZE campaign_instances; CREATE TABLE workflow_states (id uuid PRIMARY KEY)")
+    assert sales.value("SELECT reltuples FROM pg_class WHERE oid = 'sales.campaign_events'::regclass") == -1
+    said = adopt(sales, "--dry-run").stdout
+    rows = re.search(r"^sales.campaign_events: .*, about (\d+) rows \(never counted\); also carried over: step_number", said, re.M)
+    assert rows and 3000 < int(rows[1]) < 24000, said
+    assert re.search(r"^sales.campaign_instances: .*, about 5 rows; ", said, re.M), said
+    assert re.search(r"^sales.workflow_states: 0 bytes, about 0 rows \(never counted\); ", said, re.M), said
+
+
 def test_scopes_are_those_of_the_configured_sources(sales, sources, tmp_path):
     path = tmp_path / "oncehook.yaml"
     source = next(one for one in sources if one.name == "sendgrid").config
