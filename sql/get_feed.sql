@@ -3,8 +3,8 @@
 -- number. So nothing appears behind a cursor, and what is still in flight waits in front of it.
 -- $1 position: "first", "now", "@" and a time in µs, or a cursor: the cluster, and tx, id and received_at
 -- (µs) of the last event given out. $2 limit, $3 source or null, $4 event_type or null. The limit counts
--- the events that are looked at, so a page costs the same whatever the filter leaves of it; it ends early
--- when its payloads have 4 MiB.
+-- the events that are looked at, so a page costs no more whatever the filter leaves of it; it ends early
+-- when the payloads that it gives out have 4 MiB.
 WITH here AS MATERIALIZED (
     SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin, pg_snapshot_xmax(pg_current_snapshot()) AS xmax,
            (SELECT c.system_identifier & 4294967295 FROM pg_control_system() c) AS system),
@@ -43,11 +43,12 @@ problem AS MATERIALIZED (
         ELSE 'gone' END AS what),
 page AS MATERIALIZED (
     SELECT row_number() OVER feed AS place,
-           sum(coalesce(octet_length(e.payload::text), 0) + coalesce(octet_length(e.payload_bytes), 0))
-               OVER feed AS bytes,
+           sum(CASE WHEN e.is_wanted THEN coalesce(octet_length(e.payload::text), 0) +
+                                          coalesce(octet_length(e.payload_bytes), 0) ELSE 0 END) OVER feed AS bytes,
            (SELECT system FROM here) || '-' || e.tx || '-' || e.id || '-' ||
                (extract(epoch FROM e.received_at) * 1000000)::bigint AS cursor, e.*
-      FROM (SELECT e.* FROM campaign_events e
+      FROM (SELECT e.*, ($3::text IS NULL OR e.source = $3) AND ($4::text IS NULL OR e.event_type = $4) AS is_wanted
+              FROM campaign_events e
              WHERE (e.tx, e.id) > ((SELECT tx FROM position), (SELECT id FROM position))
                AND e.tx < (SELECT xmin FROM here)
                AND (SELECT what FROM problem) IS NULL
@@ -79,8 +80,7 @@ SELECT CASE WHEN b.what = 'beyond' THEN 409
                    'delivery_id', k.delivery_id, 'payload', k.payload,
                    'payload_base64', translate(encode(k.payload_bytes, 'base64'), E'\n', ''))::text || E'\n', ''
                    ORDER BY k.place)
-                FROM kept k
-               WHERE ($3::text IS NULL OR k.source = $3) AND ($4::text IS NULL OR k.event_type = $4)), '')
+                FROM kept k WHERE k.is_wanted), '')
        END AS body,
        coalesce((SELECT k.cursor FROM kept k ORDER BY k.place DESC LIMIT 1),
                 (SELECT (SELECT system FROM here) || '-' || p.tx || '-' || p.id || '-' ||

@@ -179,7 +179,7 @@ static long ask(struct tail *tail, char failure[CURL_ERROR_SIZE], const char **w
     int running = 1, left;
     CURLcode result = CURLE_ABORTED_BY_CALLBACK;
     long status = 0;
-    snprintf(url, sizeof(url), "%s/v1/events/after/%s?wait=%d", tail->base_url,
+    snprintf(url, sizeof(url), "%s/v1/events/after/%s?limit=1000&wait=%d", tail->base_url,
              cursor ? cursor : "", tail->once ? 0 : (int)WAIT_S);
     curl_free(cursor);
     add_parameter(tail, url, sizeof(url), "source", tail->source);

@@ -201,6 +201,12 @@ def test_a_page_has_a_bound_in_bytes(gateway, database):
     assert sizes == [2, 2, 1]
 
 
+def test_what_a_filter_leaves_out_does_not_end_a_page_by_its_bytes(gateway, database):
+    """Else a source with few events is walked to by a page for every few events of others."""
+    capture(database.gateway_url, *(event(source="loud", payload={"text": "x" * 1_500_000}) for _ in range(8)), event(id="few", source="few"))
+    assert ids(ask(gateway, "first", source="few")[1]) == ["few"]
+
+
 def test_bytes_that_jsonb_cannot_hold_come_as_base64(gateway, database):
     capture(database.gateway_url, event(payload=None, bytes=b"\xff\x00" * 60))
     [one] = follow(gateway)[0]
