@@ -166,7 +166,7 @@ static void print_specials(const struct demo *demo)
            "     %s of them had been captured the first time",
            digits(hung_up).text, digits(arrived).text);
     if (arrived < hung_up)
-        printf("; %s first attempts never arrived", digits(hung_up - arrived).text);
+        printf("\n     %s first attempts never arrived", digits(hung_up - arrived).text);
     putchar('\n');
     if (demo->retried)
         printf("  %s deliveries got a 503 with Retry-After first, and were sent again\n",
