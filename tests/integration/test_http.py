@@ -594,6 +594,7 @@ def test_a_source_that_floods_holds_only_its_share(start_gateway, database):
             return pool.submit(gateway.deliver, source.name, source.event(str(uuid.uuid4()), enrollment_id=enrollment))
         flooding = [post(flood) for _ in range(30)]
         process.wait_until(lambda: gateway.metric("oncehook_queue_events") == 10, what="the share is used up")
+        process.wait_until(lambda: sum(one.done() for one in flooding) == 20, what="the others are refused")
         others = [post(calm) for _ in range(5)]
         process.wait_until(lambda: gateway.metric("oncehook_queue_events") == 15, what="the other source")
         holder.cursor().execute("ROLLBACK")
