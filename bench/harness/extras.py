@@ -106,13 +106,14 @@ def in_parallel(postgres, sql, total, what):
         raise Failed(f"filling in {what}: {failures[0]}")
 
 
-def take_indexes(postgres, table):
-    """Drops the table's indexes and primary key; the statements that make them again."""
+def take_indexes(postgres, table, name=None):
+    """Drops the table's indexes and primary key, or the one of that name; the statements that make them again."""
+    only = f"AND i.indexrelid = '{name}'::regclass" if name else ""
     again = postgres.sql(f"""
         SELECT CASE WHEN c.oid IS NULL THEN regexp_replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
                     ELSE format('ALTER TABLE {table} ADD CONSTRAINT %I %s', c.conname, pg_get_constraintdef(c.oid)) END
           FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid
-         WHERE i.indrelid = '{table}'::regclass ORDER BY c.oid IS NULL, 1""").split("\n")
+         WHERE i.indrelid = '{table}'::regclass {only} ORDER BY c.oid IS NULL, 1""").split("\n")
     postgres.sql(f"""
         DO $$
         DECLARE
@@ -121,7 +122,7 @@ def take_indexes(postgres, table):
             FOR index IN SELECT i.indexrelid::regclass AS name, c.conname
                            FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid
                                                                     AND c.conrelid = i.indrelid
-                          WHERE i.indrelid = '{table}'::regclass LOOP
+                          WHERE i.indrelid = '{table}'::regclass {only} LOOP
                 EXECUTE CASE WHEN index.conname IS NULL THEN format('DROP INDEX %s', index.name)
                              ELSE format('ALTER TABLE {table} DROP CONSTRAINT %I', index.conname) END;
             END LOOP;

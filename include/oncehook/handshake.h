@@ -25,8 +25,9 @@ struct oh_handshake_answer {
     size_t header_count;
     struct oh_slice body;
     struct oh_slice learned; /* data not NULL: the secret that arrived, to be kept */
-    struct oh_slice visit;   /* data not NULL: a URL of the provider's that has to be asked for once
-                                the   request is verified (SNS: it confirms the subscription) */
+    /* data not NULL: a URL of the provider's that has to be asked for once the request is verified
+     * (SNS: it confirms the subscription); points into the request or the arena */
+    struct oh_slice visit;
 };
 
 /* True when `request` is a handshake of `provider`; then *out holds the answer, a refusal (400,

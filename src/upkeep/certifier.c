@@ -23,6 +23,7 @@
 enum {
     SLOTS = 32,
     URL_MAX = 1024,
+    CERTIFICATE_URL_MAX = 512,
     VISITS_MAX = 12, /* tries */
     FILE_BYTES_MAX = 64 * 1024,
     CHAIN_MAX = 8,
@@ -326,7 +327,7 @@ static bool is_plain(struct oh_slice url, const char *more)
 bool certifier_want(struct certifier *certifier, const struct config_source *source,
                     struct oh_slice url)
 {
-    if (!certifier || !is_plain(url, "") || url.len > 512)
+    if (!certifier || !is_plain(url, "") || url.len > CERTIFICATE_URL_MAX)
         return false;
     pthread_mutex_lock(&certifier->mutex);
     struct slot *slot = find_slot(certifier, url);

@@ -263,6 +263,25 @@ def test_run_measures_a_peer(tmp_path):
     assert all(set(row["totals"]["statuses"]) == {"200"} for row in report["results"])
 
 
+@pytest.mark.long
+def test_indexes_are_measured_and_are_there_again():
+    """With all, without each, with none: bench/indexes itself fails when one is not made again."""
+    with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+        os.chmod(disk, 0o755)
+        done = process.run([os.path.join(REPOSITORY, "bench", "indexes"), "--build", BUILD, "--dir", disk,
+                            "--seconds", "0.5", "--rounds", "1"], timeout=120, check=False,
+                           env={**os.environ, **ENVIRONMENT})
+        assert os.listdir(disk) == [], "it leaves files"
+    if "is in memory" in done.stderr:
+        pytest.skip("no disk below the tests' directory")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    names = [row[0] for row in rows[2:]]
+    assert names[0] == "all indexes" and names[-1] == "no index at all" and "`idx_campaign_events_tx`" in names
+    disk = {row[0]: float(row[3].replace(",", "")) for row in rows[2:]}
+    assert disk["all indexes"] > disk["no index at all"] > 0
+
+
 @pytest.mark.parametrize("wrong, lost, fails", [
     ({}, {}, False),
     ({"events": 9}, {}, True),    # acknowledged and not there

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from support import gateway as gateway_module
-from support import process
+from support import process, wire
 
 
 @pytest.fixture
@@ -158,6 +158,22 @@ def test_an_outage_is_logged_at_once_and_then_once_a_second(start_gateway, serve
     assert 3 <= len(lines) and "suppressed" not in lines[0]
     said = len(lines) + sum(line.get("suppressed", 0) for line in lines)
     assert refused / 3 < said <= refused, (said, refused)
+
+
+def test_refusals_of_an_outage_are_not_held(start_gateway, server):
+    """Those of overload are, for 100 ms (test_http.py): 30 of them would take 3 s on one connection."""
+    cluster, database, _ = server
+    gateway = start_gateway(database=database)
+    source = gateway.sources["hmac"]
+    cluster.crash()
+    process.wait_until(lambda: gateway.deliver("hmac", source.event()).status == 503, what="the outage is known")
+    body = source.encode(source.event())
+    with gateway.wire() as one:
+        began = time.monotonic()
+        for _ in range(30):
+            one.send(wire.request_bytes("POST", "/in/hmac", source.sign(body), body))
+            assert one.answer().status == 503
+        assert time.monotonic() - began < 3
 
 
 def reasons(gateway):

@@ -171,17 +171,24 @@ static void record_does_not_verify_in_another_place(void **state)
     assert_memory_equal(one, two, sizeof(one));
 }
 
+/* A new directory with a mark "m" that says 10. */
+static int make_mark(char *path, struct mark *mark)
+{
+    assert_non_null(mkdtemp(path));
+    int directory = open(path, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(mark_load(mark, directory, "m"), MARK_ABSENT);
+    assert_true(mark_save(mark, 10));
+    return directory;
+}
+
 /* On a full disk nothing new can be made, and the drain must still be able to say how far it is:
  * else what is drained is never deleted, and the disk stays full. */
 static void mark_loaded_is_saved_where_no_file_can_be_made(void **state)
 {
     (void)state;
     char path[] = "/tmp/oncehook-mark-XXXXXX";
-    assert_non_null(mkdtemp(path));
-    int directory = open(path, O_RDONLY | O_DIRECTORY);
     struct mark mark;
-    assert_int_equal(mark_load(&mark, directory, "m"), MARK_ABSENT);
-    assert_true(mark_save(&mark, 10));
+    int directory = make_mark(path, &mark);
     mark_close(&mark);
     assert_int_equal(mkdirat(directory, "m.new", 0700), 0); /* stands in the way of a new file */
     assert_int_equal(mark_load(&mark, directory, "m"), MARK_FINE);
@@ -201,11 +208,8 @@ static void mark_torn_gives_the_number_before(void **state)
 {
     (void)state;
     char path[] = "/tmp/oncehook-mark-XXXXXX";
-    assert_non_null(mkdtemp(path));
-    int directory = open(path, O_RDONLY | O_DIRECTORY);
     struct mark mark;
-    assert_int_equal(mark_load(&mark, directory, "m"), MARK_ABSENT);
-    assert_true(mark_save(&mark, 10));
+    int directory = make_mark(path, &mark);
     assert_true(mark_save(&mark, 20));
     assert_true(mark_save(&mark, 30));
     off_t newest = (off_t)(mark.sequence % 2) * 4096;
