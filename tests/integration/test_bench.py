@@ -282,6 +282,21 @@ def test_indexes_are_measured_and_are_there_again():
     assert disk["all indexes"] > disk["no index at all"] > 0
 
 
+@pytest.mark.long
+def test_instructions_tell_a_dearer_function():
+    """The function that stood before costs more for one event, and a duplicate less than a fresh one."""
+    def instructions(*more):
+        with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+            done = process.run([os.path.join(REPOSITORY, "bench", "instructions"), "--build", BUILD, "--dir", disk,
+                                "--sizes", "1", *more], timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
+            assert os.listdir(disk) == [], "it leaves files"
+        assert done.returncode == 0, done.stderr
+        return [int(cell.replace(",", "")) for cell in done.stdout.splitlines()[2].strip("| ").split("|")]
+    now, before = instructions(), instructions("--function", os.path.join(REPOSITORY, "sql", "0018_cheaper_capture.down.sql"))
+    assert now[0] == before[0] == 1 and now[3] < now[1] / 2, "a duplicate is cheaper"
+    assert now[1] < before[1] * 0.9 and now[3] < before[3] * 0.9
+
+
 @pytest.mark.parametrize("wrong, lost, fails", [
     ({}, {}, False),
     ({"events": 9}, {}, True),    # acknowledged and not there

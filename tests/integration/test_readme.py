@@ -26,7 +26,7 @@ def test_the_sql_is_quoted_exactly():
     quoted = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
     assert any("ON CONFLICT DO NOTHING" in text for text in quoted)
     for text in quoted:
-        assert text in read("sql/0003_capture_v1.up.sql")
+        assert text in read("sql/0018_cheaper_capture.up.sql")
 
 
 def test_every_link_leads_to_a_file():
