@@ -287,6 +287,7 @@ def test_instructions_tell_a_dearer_function():
     """The function that stood before costs more for one event, and a duplicate less than a fresh one."""
     def instructions(*more):
         with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+            os.chmod(disk, 0o755)
             done = process.run([os.path.join(REPOSITORY, "bench", "instructions"), "--build", BUILD, "--dir", disk,
                                 "--sizes", "1", *more], timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
             assert os.listdir(disk) == [], "it leaves files"
