@@ -283,19 +283,16 @@ def test_indexes_are_measured_and_are_there_again():
 
 
 @pytest.mark.long
-def test_instructions_tell_a_dearer_function():
-    """The function that stood before costs more for one event, and a duplicate less than a fresh one."""
-    def instructions(*more):
-        with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
-            os.chmod(disk, 0o755)
-            done = process.run([os.path.join(REPOSITORY, "bench", "instructions"), "--build", BUILD, "--dir", disk,
-                                "--sizes", "1", *more], timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
-            assert os.listdir(disk) == [], "it leaves files"
-        assert done.returncode == 0, done.stderr
-        return [int(cell.replace(",", "")) for cell in done.stdout.splitlines()[2].strip("| ").split("|")]
-    now, before = instructions(), instructions("--function", os.path.join(REPOSITORY, "sql", "0018_cheaper_capture.down.sql"))
-    assert now[0] == before[0] == 1 and now[3] < now[1] / 2, "a duplicate is cheaper"
-    assert now[1] < before[1] * 0.9 and now[3] < before[3] * 0.9
+def test_a_call_of_capture_costs_no_more_instructions_than_it_did():
+    """Not timed: counted, so that it is the same on a busy machine. What stood before 0018 needs 1.41 and 0.57 million."""
+    with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+        os.chmod(disk, 0o755)
+        done = process.run([os.path.join(REPOSITORY, "bench", "instructions"), "--build", BUILD, "--dir", disk, "--sizes", "1"],
+                           timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
+        assert os.listdir(disk) == [], "it leaves files"
+    assert done.returncode == 0, done.stderr
+    events, fresh, _, duplicate, _ = [int(cell.replace(",", "")) for cell in done.stdout.splitlines()[2].strip("| ").split("|")]
+    assert events == 1 and 100_000 < duplicate < 500_000 and duplicate < fresh < 1_300_000
 
 
 @pytest.mark.parametrize("wrong, lost, fails", [
