@@ -1,6 +1,6 @@
--- capture_v1 for fewer instructions: the same arguments, letters, tables and lock order; what a batch needs is
--- looked up once, and what only a batch with duplicates or orphans needs is left out in others.
--- docs/adr/0017-cheaper-capture.md has the figures.
+-- capture_v1 for fewer instructions: the same arguments, letters, tables and lock order; locks are taken by
+-- primary key in its order, without a sort, and what only a batch with duplicates or orphans needs is left out
+-- in others. docs/adr/0017-cheaper-capture.md has the figures.
 
 -- A batch of verified events into the database, each exactly once. One call is one transaction; it answers
 -- one letter an event, in the order of the arrays:
@@ -13,10 +13,9 @@
 -- of both versions run side by side.
 --
 -- Arrays are indexed and not unnested: plpgsql holds them expanded, so p_id[k] costs the same for every
--- k, and generate_series() and generate_subscripts() are planned as 1,000 rows, so that a kept plan does
--- not compare all with all. The settings make one plan for every size of batch and table: by primary key,
--- in its order. Else the plan of a connection that came while the tables were empty reads them whole until
--- the next ANALYZE.
+-- k, and generate_subscripts() is planned as 1,000 rows, so that a kept plan does not compare all with
+-- all. The settings make one plan for every size of batch and table: by an index. Else the plan of a
+-- connection that came while the tables were empty reads them whole until the next ANALYZE.
 -- lint: allow replaces-function because its arguments and what it returns are the same for both releases
 CREATE OR REPLACE FUNCTION capture_v1(
     p_source        text[],        -- name of the source
@@ -40,12 +39,12 @@ SET enable_bitmapscan = off SET jit = off
 AS $$
 DECLARE
     n constant integer := cardinality(p_id);
+    wanted uuid[];             -- instances to lock
+    live uuid[];               -- those that are there, locked
+    enrolled uuid[];           -- enrollments of theirs that are there, locked …
+    enrolled_in uuid[];        -- … and the instance of each
     bound uuid[];              -- for each event: the instance it counts for, or null
-    instances uuid[];          -- those, each once …
-    enrollments uuid[];        -- … and the enrollments that are there
-    locked_instances integer;
-    locked_enrollments integer;
-    orphan_count integer;
+    orphan_count integer := n - cardinality(array_positions(p_enrollment, NULL));
     new_id text[];             -- the keys that are new …
     new_scope text[];
     fresh integer[];           -- … and the places of their events
@@ -59,54 +58,47 @@ BEGIN
     END IF;
 
     -- Which instances: an enrollment's own, read in its row and not in the payload (it never changes);
-    -- what a payload claims only where no enrollment is named. The event of an enrollment that comes into
-    -- being after this look stays an orphan, and the sweep binds it. OFFSET 0: one look-up an event, and
-    -- not one for each use of it.
-    SELECT array_agg(w.instance_id ORDER BY w.k),
-           array_agg(DISTINCT w.instance_id) FILTER (WHERE w.instance_id IS NOT NULL),
-           array_agg(DISTINCT w.enrollment_id) FILTER (WHERE w.instance_id IS NOT NULL AND w.enrollment_id IS NOT NULL),
-           count(w.enrollment_id) FILTER (WHERE w.instance_id IS NULL)
-      INTO bound, instances, enrollments, orphan_count
-      FROM (SELECT k, p_enrollment[k] AS enrollment_id,
-                   CASE WHEN p_enrollment[k] IS NULL
-                        THEN (SELECT i.id FROM campaign_instances i WHERE i.id = p_instance[k])
-                        ELSE (SELECT e.instance_id FROM campaign_enrollments e WHERE e.id = p_enrollment[k])
-                   END AS instance_id
-              FROM generate_series(1, n) k OFFSET 0) w;
+    -- what a payload claims only where no enrollment is named.
+    SELECT array_agg(w.id) INTO wanted
+      FROM (SELECT e.instance_id FROM campaign_enrollments e WHERE e.id = ANY (p_enrollment)
+            UNION ALL
+            SELECT p_instance[k] FROM generate_subscripts(p_id, 1) k
+             WHERE p_enrollment[k] IS NULL AND p_instance[k] IS NOT NULL) w(id);
 
-    IF instances IS NOT NULL THEN
+    IF wanted IS NOT NULL THEN
         -- Lock order, place 2: campaign_instances, ascending by id.
-        PERFORM FROM campaign_instances i WHERE i.id = ANY (instances) ORDER BY i.id FOR NO KEY UPDATE;
-        GET DIAGNOSTICS locked_instances = ROW_COUNT;
+        SELECT array_agg(l.id) INTO live
+          FROM (SELECT i.id FROM campaign_instances i WHERE i.id = ANY (wanted)
+                 ORDER BY i.id FOR NO KEY UPDATE) l;
 
         -- Lock order, place 3: campaign_enrollments, ascending by id.
-        PERFORM FROM campaign_enrollments e WHERE e.id = ANY (enrollments) ORDER BY e.id FOR NO KEY UPDATE;
-        GET DIAGNOSTICS locked_enrollments = ROW_COUNT;
+        SELECT array_agg(l.id), array_agg(l.instance_id) INTO enrolled, enrolled_in
+          FROM (SELECT e.id, e.instance_id FROM campaign_enrollments e WHERE e.id = ANY (p_enrollment)
+                 ORDER BY e.id FOR NO KEY UPDATE) l;
 
-        IF locked_instances < cardinality(instances) OR locked_enrollments < cardinality(enrollments) THEN
-            -- Some were deleted while this waited for them: their events are bound to nobody.
-            SELECT array_agg(CASE WHEN p_enrollment[k] IS NULL
-                                  THEN (SELECT i.id FROM campaign_instances i WHERE i.id = bound[k])
-                                  ELSE (SELECT e.instance_id FROM campaign_enrollments e
-                                         WHERE e.id = p_enrollment[k] AND e.instance_id = bound[k])
-                             END ORDER BY k), n
-              INTO bound, orphan_count
-              FROM generate_series(1, n) k;
-        END IF;
+        -- Bound is only what counts in a locked instance: the event of an enrollment that came into
+        -- being after the look above stays an orphan, and the sweep binds it.
+        SELECT array_agg(l.id ORDER BY k), count(p_enrollment[k]) FILTER (WHERE l.id IS NULL)
+          INTO bound, orphan_count
+          FROM generate_subscripts(p_id, 1) k
+          LEFT JOIN (SELECT enrolled[j], enrolled_in[j] FROM generate_subscripts(enrolled, 1) j)
+                    e(id, instance_id) ON e.id = p_enrollment[k]
+          LEFT JOIN (SELECT live[j] FROM generate_subscripts(live, 1) j) l(id)
+                    ON l.id = CASE WHEN p_enrollment[k] IS NULL THEN p_instance[k] ELSE e.instance_id END;
     END IF;
 
     -- Lock order, place 4: event_keys, ascending by the whole key in "C" order. A key that another
     -- transaction is inserting is waited for.
     WITH inserted AS (
         INSERT INTO event_keys (provider_event_id, key_scope)
-        SELECT p_id[k], p_scope[k] FROM generate_series(1, n) k
+        SELECT p_id[k], p_scope[k] FROM generate_subscripts(p_id, 1) k
          ORDER BY p_id[k] COLLATE "C", p_scope[k] COLLATE "C"
         ON CONFLICT DO NOTHING
         RETURNING provider_event_id, key_scope)
     SELECT array_agg(i.provider_event_id), array_agg(i.key_scope) INTO new_id, new_scope FROM inserted i;
 
     IF cardinality(new_id) = n THEN
-        fresh := ARRAY(SELECT generate_series(1, n));
+        fresh := ARRAY(SELECT generate_subscripts(p_id, 1));
     ELSE
         IF current_setting('synchronous_standby_names') <> '' THEN
             -- A duplicate's answer says "committed", so it must wait for the standbys as the first one did:
@@ -119,7 +111,7 @@ BEGIN
         -- Of equal keys in one batch the first is the event.
         SELECT array_agg(f.k ORDER BY f.k) INTO fresh
           FROM (SELECT min(k) FROM generate_subscripts(new_id, 1) i
-                  JOIN generate_series(1, n) k ON p_id[k] = new_id[i] AND p_scope[k] = new_scope[i]
+                  JOIN generate_subscripts(p_id, 1) k ON p_id[k] = new_id[i] AND p_scope[k] = new_scope[i]
                  GROUP BY i) f(k);
     END IF;
 
@@ -132,7 +124,7 @@ BEGIN
            p_provider_type[k], p_channel[k], p_payload[k], p_bytes[k]
       FROM unnest(fresh) k;
 
-    IF instances IS NOT NULL THEN
+    IF enrolled IS NOT NULL THEN
         -- Lock order, place 3: rows locked above.
         UPDATE campaign_enrollments e
            SET total_events = e.total_events + d.events,
@@ -143,7 +135,9 @@ BEGIN
                  WHERE p_enrollment[k] IS NOT NULL AND bound[k] IS NOT NULL
                  GROUP BY 1) d
          WHERE e.id = d.id;
+    END IF;
 
+    IF live IS NOT NULL THEN
         -- Lock order, place 2: rows locked above.
         UPDATE campaign_instances i
            SET total_sent         = i.total_sent         + d.sent,
@@ -176,6 +170,6 @@ BEGIN
     RETURN (SELECT string_agg(CASE WHEN f.k IS NULL THEN 'd'
                                    WHEN p_enrollment[k] IS NOT NULL AND bound[k] IS NULL THEN 'o'
                                    ELSE 'c' END, '' ORDER BY k)
-              FROM generate_series(1, n) k
+              FROM generate_subscripts(p_id, 1) k
               LEFT JOIN unnest(fresh) f(k) USING (k));
 END $$;

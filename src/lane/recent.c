@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    SLOT_COUNT = 131072, /* power of two; a minute of 2,000 events a second, 26 MiB */
+    SLOT_COUNT = 131072, /* power of two; two thirds of a minute of 2,000 a second; 26 MiB */
     STRIPE_COUNT = 64,
     KEY_BYTES = 120, /* longer keys are not learned; nearly all ids are shorter */
 };
