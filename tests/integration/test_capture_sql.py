@@ -275,6 +275,32 @@ def test_enrollment_that_comes_while_capture_waits_stays_an_orphan_or_is_bound_r
     assert database.counter_drift() == []
 
 
+@pytest.mark.parametrize("with_its_instance", [False, True])
+def test_enrollment_that_is_deleted_and_inserted_again_while_capture_waits(database, with_its_instance):
+    """Bound to where it is now, and only if that is locked: as many rows as before are not the same rows."""
+    (first, [known]), (second, [other_known]) = database.seed(instances=2)
+    with contextlib.closing(database.connect()) as other, other.cursor() as cursor:
+        other.autocommit = False
+        cursor.execute("SELECT FROM campaign_instances WHERE id = ANY (%s::uuid[]) ORDER BY id FOR UPDATE", ([first, second],))
+        waiting = in_thread(lambda: capture(database.gateway_url, event(enrollment=known), event(enrollment=other_known),
+                                            event(instance=first)))
+        wait_until(lambda: waits_for_lock(database), what="capture waits")
+        if with_its_instance:
+            cursor.execute("SELECT template_id FROM campaign_instances WHERE id = %s", (first,))
+            template = cursor.fetchone()
+            cursor.execute("SELECT oncehook_delete_instance(%s)", (first,))
+            cursor.execute("INSERT INTO campaign_instances (id, template_id) VALUES (%s, %s)", (first, template))
+        else:
+            cursor.execute("DELETE FROM campaign_enrollments WHERE id = %s", (known,))
+        cursor.execute("INSERT INTO campaign_enrollments (id, instance_id) VALUES (%s, %s)",
+                       (known, first if with_its_instance else second))
+        other.commit()
+    assert waiting.join() == ("occ" if with_its_instance else "ccc")
+    assert database.sql("SELECT enrollment_id::text, instance_id::text FROM campaign_events ORDER BY id") == [
+        (known, None if with_its_instance else second), (other_known, second), (None, None if with_its_instance else first)]
+    assert database.counter_drift() == []
+
+
 def test_deferred_trigger_fails_the_commit_and_nothing_stays(database):
     database.sql("CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
                  "'BEGIN RAISE EXCEPTION ''at commit''; END'")
