@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,9 @@ SETTINGS = {
     "wal_level": "replica", "max_wal_senders": 8, "hot_standby": "on", "wal_keep_size": "64MB",
     "wal_receiver_status_interval": "1s", "wal_retrieve_retry_interval": "100ms", "log_checkpoints": "off",
 }
+
+RECOVERY_S = 30
+RECOVERING = re.compile("in recovery mode|is starting up|is not yet accepting connections")
 
 
 def processes_below(pid):
@@ -89,7 +93,7 @@ class Server:
 
     def answers(self):
         with contextlib.suppress(psycopg2.Error):
-            self.connect("postgres", connect_timeout=3).close()
+            psycopg2.connect(host=self.root, port=self.port, user="postgres", dbname="postgres", connect_timeout=3).close()
             return True
         return False
 
@@ -145,9 +149,17 @@ class Server:
     # ---- SQL as superuser, through the socket
 
     def connect(self, database, **options):
-        connection = psycopg2.connect(host=self.root, port=self.port, user="postgres", dbname=database, **options)
-        connection.autocommit = True
-        return connection
+        """Waits where a recovery is under way: a killed backend may be noticed only after revive() has looked."""
+        deadline = time.monotonic() + RECOVERY_S
+        while True:
+            try:
+                connection = psycopg2.connect(host=self.root, port=self.port, user="postgres", dbname=database, **options)
+                connection.autocommit = True
+                return connection
+            except psycopg2.OperationalError as error:
+                if not RECOVERING.search(str(error)) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def sql(self, text, *parameters, database="postgres"):
         with contextlib.closing(self.connect(database)) as connection, connection.cursor() as cursor:
