@@ -41,10 +41,10 @@ DECLARE
     n constant integer := cardinality(p_id);
     wanted uuid[];             -- instances to lock
     live uuid[];               -- those that are there, locked
-    enrolled uuid[];           -- enrollments of theirs that are there, locked …
+    enrolled uuid[];           -- enrollments that are there, locked …
     enrolled_in uuid[];        -- … and the instance of each
     bound uuid[];              -- for each event: the instance it counts for, or null
-    orphan_count integer := n - cardinality(array_positions(p_enrollment, NULL));
+    orphan_count integer := n - cardinality(array_positions(p_enrollment, NULL)); -- while nobody is there
     new_id text[];             -- the keys that are new …
     new_scope text[];
     fresh integer[];           -- … and the places of their events
