@@ -66,7 +66,8 @@ class Client:
         self.acked = collections.deque(maxlen=REMEMBERED)  # (when, delivery)
         self.stats = collections.Counter()
         self.odd = collections.Counter()  # answers that should not be
-        self.watching, self.ending, self.stopping = None, False, False
+        self.watching, self.watching_after = None, 0  # which status, of attempts after which
+        self.ending, self.stopping = False, False
         self.next_slot = 0.0
 
     def say(self, **fields):
@@ -88,8 +89,9 @@ class Client:
         return self.maker.delivery()
 
     def again(self, delivery):
-        """Providers try again, a little later each time; now and then one gives up."""
-        if self.stopping or self.random.random() < 0.02:
+        """Providers try again, a little later each time; now and then one gives up, but never on what
+        somebody sends again because it was lost."""
+        if self.stopping or (not delivery.is_recovered and self.random.random() < 0.02):
             self.stats["given_up"] += 1
             return
         delivery.tries += 1
@@ -145,7 +147,9 @@ class Client:
         if status in (200, 202):
             self.stats["acked_events"] += len(delivery.keys)
             self.acked.append((now, delivery))
-            if self.watching is not None and status == self.watching and (counts[0] or status == 202):
+            # An answer to what was sent before may be that of the server that was lost since.
+            if (self.watching is not None and number > self.watching_after and status == self.watching
+                    and (counts[0] or status == 202)):
                 self.say(first_us=when)
                 self.watching = None
 
@@ -215,6 +219,7 @@ class Client:
         since = loop.time() - seconds
         lately = {id(delivery): delivery for when, delivery in self.acked if when >= since}
         for delivery in lately.values():
+            delivery.is_recovered = True
             heapq.heappush(self.retries, (loop.time(), next(self.order), delivery))
         self.say(redelivering=len(lately))
 
@@ -237,7 +242,7 @@ class Client:
             line = await commands.readline()
             command = json.loads(line) if line else {"do": "finish", "retry_s": 0}
             if command["do"] == "watch":
-                self.watching = command["status"]
+                self.watching, self.watching_after = command["status"], self.journal.number
             elif command["do"] == "storm":
                 tasks.append(asyncio.create_task(self.storm(command["connections"])))
             elif command["do"] == "redeliver":

@@ -301,9 +301,9 @@ def failover_cancelled(world, hit):
 def failover_async(world, hit):
     """The standby lags, the primary is lost, and acknowledged commits with it: what oncehook does not
     survive by itself. Then the providers send again, and all of it is there, once."""
+    since = time.monotonic()  # what was acknowledged before is at the standby soon
     lsn = world.primary.value("SELECT pg_current_wal_lsn()::text")
     wait_until(lambda: world.primary.sql("SELECT 1 FROM pg_stat_replication WHERE flush_lsn >= %s::pg_lsn", lsn), 30)
-    since = time.monotonic()
     world.standby.stop()
     hit.hold(0.3, 1)
     for client in world.clients.all:

@@ -67,10 +67,10 @@ class Event:
 class Delivery:
     """What one request carries. It may be sent again, at any of its doors."""
 
-    __slots__ = ("source", "body", "keys", "tries")
+    __slots__ = ("source", "body", "keys", "tries", "is_recovered")
 
     def __init__(self, source, body, keys):
-        self.source, self.body, self.keys, self.tries = source, body, keys, 0
+        self.source, self.body, self.keys, self.tries, self.is_recovered = source, body, keys, 0, False
 
     @property
     def scope(self):
