@@ -68,7 +68,7 @@ const struct option config_options[] = {
       "The schema owner's login, for `migrate`. The gateway does not use it."),
     C("database.schema", database.schema, STRING, "public", 0, 63, NULL, "Schema of the tables."),
     C("database.lanes", database.lanes, LANES, "auto", 1, 256, NULL,
-      "Connections that write; an instance belongs to one. `auto` = one per core."),
+      "Connections that write; while batches are small the first alone. `auto` = one per core."),
     C("database.connect_timeout", database.connect_timeout_ms, DURATION_MS, "5s", SECOND_MS,
       5 * MINUTE_MS, NULL, "How long a connection may take to come about."),
     C("database.statement_timeout", database.statement_timeout_ms, DURATION_MS, "10s", 100,

@@ -31,6 +31,7 @@ enum {
     /* A delivery of so many events for each lane has some for every one of them, nearly always. */
     EVENTS_OF_ALL_LANES = 4,
     SHARED_MS = 500, /* so long after several sources waited, batches stay short for the next */
+    HELD_UP_MS = 20, /* a batch that is with PostgreSQL for longer is not waited for */
 };
 
 struct lane {
@@ -52,6 +53,7 @@ struct lane {
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
     _Atomic size_t in_flight;           /* its events */
     _Atomic int64_t event_ns;           /* pace.event_ns, for the other threads */
+    _Atomic size_t level;               /* see pace_level() */
     struct pace pace;                   /* the lane's thread's own */
     int64_t shared_until_mono_us;       /* several sources waited a moment ago; its own, too */
 };
@@ -67,6 +69,7 @@ struct lanes {
     _Atomic bool stopping;
     _Atomic int64_t stop_deadline_mono_us;
     uint32_t count;
+    _Atomic uint32_t in_use; /* so many get new events, from the first: one, or all */
     struct lane lanes[];
 };
 
@@ -79,16 +82,51 @@ static enum link_state state_of(const struct lane *lane)
 
 /* ---- the queues ------------------------------------------------------------------------------ */
 
-/* An instance belongs to one lane, so lanes do not wait for each other's counter rows. A wrong lane
- * is only slower, never incorrect. */
-static uint32_t choose_lane(const struct lanes *lanes, const struct delivery_event *item)
+static void use_lanes(struct lanes *lanes, uint32_t count)
+{
+    if (atomic_load_explicit(&lanes->in_use, memory_order_relaxed) != count)
+        atomic_store_explicit(&lanes->in_use, count, memory_order_relaxed);
+}
+
+/* After a lane has gathered; is_left: more waits than it took. Any lane may ask for all, the first
+ * alone says whether it is enough: the others' pace may be of long ago. */
+static void note_level(struct lane *lane, bool is_left)
+{
+    struct lanes *lanes = lane->lanes;
+    size_t level = pace_level(lane->level, lane->batch.count), most = level;
+    atomic_store_explicit(&lane->level, level, memory_order_relaxed);
+    if (is_left || level >= PACE_SPREAD_EVENTS) {
+        use_lanes(lanes, lanes->count);
+    } else if (lane->number == 0) {
+        for (uint32_t i = 1; i < lanes->count; i++) {
+            level = atomic_load_explicit(&lanes->lanes[i].level, memory_order_relaxed);
+            most = level > most ? level : most;
+        }
+        uint32_t in_use = atomic_load_explicit(&lanes->in_use, memory_order_relaxed);
+        use_lanes(lanes, pace_lanes(&lane->pace, in_use, lanes->count, most));
+    }
+}
+
+/* So many lanes, from the first, get what comes now. */
+static uint32_t lanes_in_use(struct lanes *lanes, int64_t now_us)
+{
+    int64_t since_us =
+        atomic_load_explicit(&lanes->lanes[0].busy_since_mono_us, memory_order_relaxed);
+    if (since_us && now_us - since_us > HELD_UP_MS * 1000)
+        use_lanes(lanes, lanes->count);
+    return atomic_load_explicit(&lanes->in_use, memory_order_relaxed);
+}
+
+/* An instance belongs to one of the lanes in use, so they do not wait for each other's counter
+ * rows. A wrong lane, as just after their number changed, is only slower, never incorrect. */
+static uint32_t choose_lane(const struct delivery_event *item, uint32_t in_use)
 {
     uint64_t hash = item->key_hash;
     if (item->event && item->event->has_instance)
         hash = XXH3_64bits(item->event->instance_id, 16);
     else if (item->event && item->event->has_enrollment)
         hash = XXH3_64bits(item->event->enrollment_id, 16);
-    return (uint32_t)(hash % lanes->count);
+    return (uint32_t)(hash % in_use);
 }
 
 /* What a delivery that comes now would wait for its commit: the rest of the batch that is with
@@ -166,7 +204,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     struct list parts[LANES_MAX], rest;
     size_t counts[LANES_MAX] = {0}, rest_count = 0;
     int64_t accepted_us = delivery->accepted_mono_us;
-    uint32_t source = delivery->source->number;
+    uint32_t source = delivery->source->number, in_use = lanes_in_use(lanes, accepted_us);
 
     if (atomic_load_explicit(&lanes->stopping, memory_order_relaxed))
         return ADMISSION_STOPPING;
@@ -174,7 +212,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
         struct delivery_event *item = &delivery->events[i];
         if (item->outcome != DELIVERY_UNDECIDED)
             continue; /* an equal key earlier in this delivery */
-        uint32_t number = choose_lane(lanes, item);
+        uint32_t number = choose_lane(item, in_use);
         if (counts[number]++ == 0)
             list_init(&parts[number]);
         list_push_tail(&parts[number], &item->link);
@@ -213,7 +251,8 @@ enum admission_verdict lanes_look(const struct lanes *lanes, const struct config
 
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
 {
-    struct lane *lane = &lanes->lanes[choose_lane(lanes, &delivery->events[0])];
+    uint32_t in_use = lanes_in_use(lanes, clock_mono_us());
+    struct lane *lane = &lanes->lanes[choose_lane(&delivery->events[0], in_use)];
     pthread_mutex_lock(&lane->mutex);
     bool is_taken =
         state_of(lane) == LINK_UP && lane->drained_count < LANES_DRAIN_WAITING && !lane->has_ended;
@@ -288,7 +327,9 @@ static void gather(struct lane *lane)
         most -= most / 16 + 1;
     take_turns(lane, most, &bytes);
     take_drained(lane, &bytes);
+    bool is_left = !has_nothing(lane);
     pthread_mutex_unlock(&lane->mutex);
+    note_level(lane, is_left);
 }
 
 static void hand_back(struct lane *lane)
@@ -358,6 +399,8 @@ static void lose(struct lane *lane, enum link_state state, const char *what,
                  const struct store_error *why, int64_t pause_ms)
 {
     store_disconnect(lane->batch.store);
+    if (lane->number == 0)
+        use_lanes(lane->lanes, lane->lanes->count);
     lane->lost_mono_us = clock_mono_us();
     LOG_RATE_LIMITED(LOG_WARNING, "lane", what, log_int("lane", lane->number),
                      log_text("reason", store_error_words(why)));
@@ -494,6 +537,7 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
     if (!lanes)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the lanes");
     lanes->config = config;
+    lanes->in_use = count;
     lanes->spool = spool;
     lanes->on_decided = on_decided;
     lanes->context = context;

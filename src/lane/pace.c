@@ -4,12 +4,14 @@
 
 enum {
     FORGET = 8,    /* a batch takes off an eighth of what earlier ones have taught */
+    FEW = 2,       /* batches of fewer events than this are nearly all fixed part */
     DIFFERENT = 8, /* sizes differ enough when they spread by an eighth of their mean */
 };
 
 static const double fade = 1 - 1.0 / FORGET;
 
-/* Where the sizes differ enough, the line through them; else what was known. */
+/* Where the sizes differ enough, the line through them; else what was known, as far as it can be.
+ */
 static void learn_fixed(struct pace *pace, size_t count, int64_t took_us)
 {
     double events = (double)count, us = (double)took_us;
@@ -25,8 +27,9 @@ static void learn_fixed(struct pace *pace, size_t count, int64_t took_us)
         double slope_us = (pace->events_us / pace->batches - mean_events * mean_us) / variance;
         double fixed_us = mean_us - slope_us * mean_events;
         pace->fixed_us = fixed_us < 0 ? 0 : (int64_t)(fixed_us < mean_us ? fixed_us : mean_us);
-    } else if (pace->fixed_us == 0 && count <= PACE_LARGE_BATCH) {
-        pace->fixed_us = took_us;
+    } else if (mean_events < FEW || pace->fixed_us > (int64_t)mean_us ||
+               (pace->fixed_us == 0 && count <= PACE_LARGE_BATCH)) {
+        pace->fixed_us = (int64_t)mean_us;
     }
 }
 
@@ -63,4 +66,20 @@ size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
     if (pace->number % PACE_PROBE == 0)
         events *= 2;
     return events < (int64_t)most ? (size_t)events : most;
+}
+
+size_t pace_level(size_t level, size_t events)
+{
+    if (events >= level)
+        return events;
+    return level - (level - events + PACE_LEVEL_PARTS - 1) / PACE_LEVEL_PARTS;
+}
+
+uint32_t pace_lanes(const struct pace *pace, uint32_t in_use, uint32_t count, size_t most)
+{
+    if (most >= PACE_SPREAD_EVENTS || pace->fixed_us >= PACE_WAITS_US)
+        return count;
+    if (most * count < PACE_JOINED_EVENTS)
+        return 1;
+    return in_use;
 }

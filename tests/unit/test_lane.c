@@ -117,6 +117,61 @@ static void pace_of_a_stall_is_forgotten(void **state)
     assert_in_range(pace.event_ns, 0, 900000);
 }
 
+/* The first batch of a connection plans and reads catalogs. Nothing but single events follows. */
+static void pace_of_a_cold_start_is_forgotten(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    pace_note(&pace, 1, 30000);
+    assert_int_equal(pace.fixed_us, 30000);
+    for (int i = 0; i < 40; i++)
+        pace_note(&pace, 1, 900);
+    assert_in_range(pace.fixed_us, 900, 2000);
+    for (int i = 0; i < 40; i++) /* a standby is waited for from now on */
+        pace_note(&pace, 1, 20900);
+    assert_in_range(pace.fixed_us, 19000, 20900);
+    for (int i = 0; i < 40; i++) /* batches of one size tell only what it cannot be */
+        pace_note(&pace, 10, 1500);
+    assert_in_range(pace.fixed_us, 1, 2000);
+}
+
+/* One lane while batches are small; all at the first large one, and a while after the last. */
+static void pace_lanes_are_all_used_when_one_is_not_enough(void **state)
+{
+    (void)state;
+    const struct pace near = {.fixed_us = 1000}, distant = {.fixed_us = PACE_WAITS_US};
+    for (uint32_t count = 1; count <= 4; count++) {
+        size_t level = 0;
+        uint32_t in_use = count;
+        for (size_t batch = 0; batch < 100; batch++) {
+            level = pace_level(level, 1 + batch % (PACE_JOINED_EVENTS / 4 - 1));
+            in_use = pace_lanes(&near, in_use, count, level);
+        }
+        assert_int_equal(in_use, 1);
+        /* Somewhat larger ones, as one lane has them now, leave it so. */
+        level = pace_level(level, PACE_SPREAD_EVENTS - 1);
+        assert_int_equal(pace_lanes(&near, in_use, count, level), 1);
+        level = pace_level(level, PACE_SPREAD_EVENTS);
+        in_use = pace_lanes(&near, in_use, count, level);
+        assert_int_equal(in_use, count);
+        int batches = 0;
+        while (in_use == count && batches < 1000) {
+            level = pace_level(level, 0);
+            in_use = pace_lanes(&near, in_use, count, level);
+            batches++;
+            if (count == 1)
+                break;
+        }
+        assert_int_equal(in_use, 1);
+        assert_in_range(batches, count == 1 ? 1 : PACE_LEVEL_PARTS / 4, 200);
+        assert_int_equal(pace_lanes(&distant, in_use, count, level), count);
+    }
+    size_t level = 1000;
+    for (int i = 0; i < 200; i++)
+        level = pace_level(level, 0);
+    assert_int_equal(level, 0);
+}
+
 /* ---- turns ----------------------------------------------------------------------------------- */
 
 enum { SOURCES = 3 };
@@ -225,6 +280,8 @@ int main(void)
         cmocka_unit_test(pace_batches_are_shorter_while_several_sources_wait),
         cmocka_unit_test(pace_tells_slow_events_from_a_slow_commit),
         cmocka_unit_test(pace_of_a_stall_is_forgotten),
+        cmocka_unit_test(pace_of_a_cold_start_is_forgotten),
+        cmocka_unit_test(pace_lanes_are_all_used_when_one_is_not_enough),
         cmocka_unit_test_setup_teardown(turns_go_round, set_up, tear_down),
         cmocka_unit_test_setup_teardown(turns_say_what_comes_before, set_up, tear_down),
         cmocka_unit_test_setup_teardown(turns_let_go_what_is_late, set_up, tear_down),
