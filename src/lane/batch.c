@@ -438,9 +438,9 @@ void batch_run(struct batch *batch)
     batch->wants = BATCH_WANTS_NOTHING;
     batch->commits = batch->faults = batch->settled = 0;
     batch->bisect_until_mono_us = 0;
-    size_t rows = select_rows(batch);
-    if (rows > 0)
-        capture_rows(batch, batch->rows, rows);
+    batch->sent = select_rows(batch);
+    if (batch->sent > 0)
+        capture_rows(batch, batch->rows, batch->sent);
     quarantine_bodies(batch);
     settle_faulty(batch);
     for (size_t i = 0; i < batch->count; i++)

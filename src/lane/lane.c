@@ -9,6 +9,7 @@
 #include "lane/batch.h"
 #include "lane/keeper.h"
 #include "lane/pace.h"
+#include "lane/spread.h"
 #include "lane/turns.h"
 
 #include <errno.h>
@@ -31,7 +32,6 @@ enum {
     /* A delivery of so many events for each lane has some for every one of them, nearly always. */
     EVENTS_OF_ALL_LANES = 4,
     SHARED_MS = 500, /* so long after several sources waited, batches stay short for the next */
-    HELD_UP_MS = 20, /* a batch that is with PostgreSQL for longer is not waited for */
 };
 
 struct lane {
@@ -53,7 +53,6 @@ struct lane {
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
     _Atomic size_t in_flight;           /* its events */
     _Atomic int64_t event_ns;           /* pace.event_ns, for the other threads */
-    _Atomic size_t level;               /* see pace_level() */
     struct pace pace;                   /* the lane's thread's own */
     int64_t shared_until_mono_us;       /* several sources waited a moment ago; its own, too */
 };
@@ -68,8 +67,9 @@ struct lanes {
     atomic_bool keeper_stopping; /* the lanes have ended: no connect is waited for */
     _Atomic bool stopping;
     _Atomic int64_t stop_deadline_mono_us;
+    struct spread spread;
+    uint64_t *hashes; /* [config->batch.events] of the first lane's batch */
     uint32_t count;
-    _Atomic uint32_t in_use; /* so many get new events, from the first: one, or all */
     struct lane lanes[];
 };
 
@@ -82,51 +82,36 @@ static enum link_state state_of(const struct lane *lane)
 
 /* ---- the queues ------------------------------------------------------------------------------ */
 
-static void use_lanes(struct lanes *lanes, uint32_t count)
+/* An instance belongs to one lane, so lanes do not wait for each other's counter rows. A wrong
+ * lane, as for what is queued when spread changes its mind, is only slower, never incorrect. */
+static uint64_t hash_of(const struct delivery_event *item)
 {
-    if (atomic_load_explicit(&lanes->in_use, memory_order_relaxed) != count)
-        atomic_store_explicit(&lanes->in_use, count, memory_order_relaxed);
+    if (item->event && item->event->has_instance)
+        return XXH3_64bits(item->event->instance_id, 16);
+    if (item->event && item->event->has_enrollment)
+        return XXH3_64bits(item->event->enrollment_id, 16);
+    return item->key_hash;
 }
 
-/* After a lane has gathered; is_left: more waits than it took. Any lane may ask for all, the first
- * alone says whether it is enough: the others' pace may be of long ago. */
-static void note_level(struct lane *lane, bool is_left)
-{
-    struct lanes *lanes = lane->lanes;
-    size_t level = pace_level(lane->level, lane->batch.count), most = level;
-    atomic_store_explicit(&lane->level, level, memory_order_relaxed);
-    if (is_left || level >= PACE_SPREAD_EVENTS) {
-        use_lanes(lanes, lanes->count);
-    } else if (lane->number == 0) {
-        for (uint32_t i = 1; i < lanes->count; i++) {
-            level = atomic_load_explicit(&lanes->lanes[i].level, memory_order_relaxed);
-            most = level > most ? level : most;
-        }
-        uint32_t in_use = atomic_load_explicit(&lanes->in_use, memory_order_relaxed);
-        use_lanes(lanes, pace_lanes(&lane->pace, in_use, lanes->count, most));
-    }
-}
-
-/* So many lanes, from the first, get what comes now. */
-static uint32_t lanes_in_use(struct lanes *lanes, int64_t now_us)
+static uint32_t choose_lane(struct lanes *lanes, const struct delivery_event *item, int64_t now_us)
 {
     int64_t since_us =
         atomic_load_explicit(&lanes->lanes[0].busy_since_mono_us, memory_order_relaxed);
-    if (since_us && now_us - since_us > HELD_UP_MS * 1000)
-        use_lanes(lanes, lanes->count);
-    return atomic_load_explicit(&lanes->in_use, memory_order_relaxed);
+    return spread_choose(&lanes->spread, hash_of(item), item->delivery->event_count,
+                         since_us ? now_us - since_us : 0);
 }
 
-/* An instance belongs to one of the lanes in use, so they do not wait for each other's counter
- * rows. A wrong lane, as just after their number changed, is only slower, never incorrect. */
-static uint32_t choose_lane(const struct delivery_event *item, uint32_t in_use)
+/* The first lane has gathered. */
+static void note_batch(struct lanes *lanes, bool is_left)
 {
-    uint64_t hash = item->key_hash;
-    if (item->event && item->event->has_instance)
-        hash = XXH3_64bits(item->event->instance_id, 16);
-    else if (item->event && item->event->has_enrollment)
-        hash = XXH3_64bits(item->event->enrollment_id, 16);
-    return (uint32_t)(hash % in_use);
+    const struct batch *batch = &lanes->lanes[0].batch;
+    size_t in_flight = 0;
+    for (uint32_t i = 1; i < lanes->count; i++)
+        in_flight += atomic_load_explicit(&lanes->lanes[i].in_flight, memory_order_relaxed);
+    for (size_t i = 0; i < batch->count; i++)
+        lanes->hashes[i] = hash_of(batch->items[i]);
+    spread_note(&lanes->spread, lanes->hashes, batch->count, in_flight, is_left,
+                lanes->lanes[0].pace.fixed_us);
 }
 
 /* What a delivery that comes now would wait for its commit: the rest of the batch that is with
@@ -204,7 +189,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
     struct list parts[LANES_MAX], rest;
     size_t counts[LANES_MAX] = {0}, rest_count = 0;
     int64_t accepted_us = delivery->accepted_mono_us;
-    uint32_t source = delivery->source->number, in_use = lanes_in_use(lanes, accepted_us);
+    uint32_t source = delivery->source->number;
 
     if (atomic_load_explicit(&lanes->stopping, memory_order_relaxed))
         return ADMISSION_STOPPING;
@@ -212,7 +197,7 @@ enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delive
         struct delivery_event *item = &delivery->events[i];
         if (item->outcome != DELIVERY_UNDECIDED)
             continue; /* an equal key earlier in this delivery */
-        uint32_t number = choose_lane(item, in_use);
+        uint32_t number = choose_lane(lanes, item, accepted_us);
         if (counts[number]++ == 0)
             list_init(&parts[number]);
         list_push_tail(&parts[number], &item->link);
@@ -251,8 +236,8 @@ enum admission_verdict lanes_look(const struct lanes *lanes, const struct config
 
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
 {
-    uint32_t in_use = lanes_in_use(lanes, clock_mono_us());
-    struct lane *lane = &lanes->lanes[choose_lane(&delivery->events[0], in_use)];
+    uint32_t number = choose_lane(lanes, &delivery->events[0], clock_mono_us());
+    struct lane *lane = &lanes->lanes[number];
     pthread_mutex_lock(&lane->mutex);
     bool is_taken =
         state_of(lane) == LINK_UP && lane->drained_count < LANES_DRAIN_WAITING && !lane->has_ended;
@@ -329,7 +314,8 @@ static void gather(struct lane *lane)
     take_drained(lane, &bytes);
     bool is_left = !has_nothing(lane);
     pthread_mutex_unlock(&lane->mutex);
-    note_level(lane, is_left);
+    if (lane->number == 0 && lane->lanes->count > 1)
+        note_batch(lane->lanes, is_left);
 }
 
 static void hand_back(struct lane *lane)
@@ -400,7 +386,7 @@ static void lose(struct lane *lane, enum link_state state, const char *what,
 {
     store_disconnect(lane->batch.store);
     if (lane->number == 0)
-        use_lanes(lane->lanes, lane->lanes->count);
+        spread_need_all(&lane->lanes->spread);
     lane->lost_mono_us = clock_mono_us();
     LOG_RATE_LIMITED(LOG_WARNING, "lane", what, log_int("lane", lane->number),
                      log_text("reason", store_error_words(why)));
@@ -444,8 +430,11 @@ static void run_batch(struct lane *lane)
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
     int64_t took_us = clock_mono_us() - began_us;
-    if (!batch->bisect_until_mono_us) /* poison says nothing about the server's pace */
+    /* Neither poison nor what was known already says anything about the server's pace. */
+    if (!batch->bisect_until_mono_us && batch->sent > 0)
         pace_note(&lane->pace, count, took_us);
+    if (lane->number == 0 && took_us > SPREAD_HELD_UP_US)
+        spread_need_all(&lane->lanes->spread);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
@@ -472,9 +461,13 @@ static void *run_lane(void *argument)
         if (!attend(lane))
             continue;
         gather(lane);
-        if (lane->batch.count > 0)
+        if (lane->batch.count > 0) {
             run_batch(lane);
-        else if (!store_check_idle(lane->batch.store))
+            continue;
+        }
+        pace_rest(&lane->pace);
+        atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
+        if (!store_check_idle(lane->batch.store))
             lose(lane, LINK_LOST, connection_lost, &closed, 0);
     }
     pthread_mutex_lock(&lane->mutex);
@@ -537,12 +530,13 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
     if (!lanes)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the lanes");
     lanes->config = config;
-    lanes->in_use = count;
     lanes->spool = spool;
+    lanes->spread.lanes = lanes->spread.in_use = count;
     lanes->on_decided = on_decided;
     lanes->context = context;
     lanes->recent = recent_new();
-    enum oh_status status = lanes->recent ? OH_OK : OH_NO_MEMORY;
+    lanes->hashes = calloc(config->batch.events, sizeof(*lanes->hashes));
+    enum oh_status status = lanes->recent && lanes->hashes ? OH_OK : OH_NO_MEMORY;
     for (uint32_t i = 0; status == OH_OK && i < count; i++) {
         lanes->count = i + 1;
         if (!lane_init(lanes, i, metrics, first_shard + i))
@@ -627,5 +621,6 @@ void lanes_free(struct lanes *lanes)
         pthread_mutex_destroy(&lanes->lanes[i].mutex);
     }
     recent_free(lanes->recent);
+    free(lanes->hashes);
     free(lanes);
 }

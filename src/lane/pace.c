@@ -52,6 +52,13 @@ void pace_note(struct pace *pace, size_t count, int64_t took_us)
         pace->event_ns = (int64_t)(pace->large_us * 1000 / pace->large_events);
 }
 
+void pace_rest(struct pace *pace)
+{
+    pace->large_events *= fade;
+    pace->large_us *= fade;
+    pace->event_ns = (int64_t)((double)pace->event_ns * fade);
+}
+
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
 {
     if (pace->event_ns == 0)
@@ -66,20 +73,4 @@ size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
     if (pace->number % PACE_PROBE == 0)
         events *= 2;
     return events < (int64_t)most ? (size_t)events : most;
-}
-
-size_t pace_level(size_t level, size_t events)
-{
-    if (events >= level)
-        return events;
-    return level - (level - events + PACE_LEVEL_PARTS - 1) / PACE_LEVEL_PARTS;
-}
-
-uint32_t pace_lanes(const struct pace *pace, uint32_t in_use, uint32_t count, size_t most)
-{
-    if (most >= PACE_SPREAD_EVENTS || pace->fixed_us >= PACE_WAITS_US)
-        return count;
-    if (most * count < PACE_JOINED_EVENTS)
-        return 1;
-    return in_use;
 }

@@ -21,11 +21,7 @@ enum {
     PACE_SHARED_US = 8000,
     PACE_PROBE = 16, /* every so many batches one of twice the size, to tell the parts apart */
     PACE_SHARED_PARTS = 2,
-    PACE_FIXED_PARTS = 3,    /* a batch that is cut takes at least so many times its fixed part */
-    PACE_SPREAD_EVENTS = 64, /* a batch of so many: one lane alone is not enough any more */
-    PACE_JOINED_EVENTS = 48, /* what all lanes gather is so little that one gets it as well */
-    PACE_WAITS_US = 8000,    /* a fixed part of so much is waiting, for a standby or a network */
-    PACE_LEVEL_PARTS = 16,   /* a batch takes off a sixteenth of what larger ones were before it */
+    PACE_FIXED_PARTS = 3, /* a batch that is cut takes at least so many times its fixed part */
 };
 
 /* Zero = nothing is known yet. */
@@ -43,18 +39,11 @@ struct pace {
 /* A batch of `count` events took so long. */
 void pace_note(struct pace *pace, size_t count, int64_t took_us);
 
+/* Nothing has come for a while: what was seen is worth less each time. */
+void pace_rest(struct pace *pace);
+
 /* How many events the next batch may hold, PACE_LARGE_BATCH to `most`. is_shared: several sources
  * wait, or did a moment ago. */
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most);
-
-/* A batch costs PostgreSQL the work of about five events beside its own. So one lane gets all
- * events while batches are small, and all lanes share them when they are not, or when the fixed
- * part of a batch is waiting, which costs nobody anything.
- *
- * A lane's level, in events: that of its largest batch, fading with each smaller one. */
-size_t pace_level(size_t level, size_t events);
-
-/* How many lanes are to get events, 1 or `count`, where in_use do now. most: the highest level. */
-uint32_t pace_lanes(const struct pace *pace, uint32_t in_use, uint32_t count, size_t most);
 
 #endif

@@ -1,4 +1,4 @@
-"""How many lanes get events: one while batches are small, all when one is not enough or is held up."""
+"""How many lanes get events: one while they are few, all when one is not enough or is held up."""
 
 import concurrent.futures
 import time
@@ -26,39 +26,50 @@ def events(gateway, enrollments, count=1):
 def is_one_lane_enough(database, gateway, enrollments):
     """Events of 24 instances, one after the other: has the second lane got none of them?"""
     before = database.value(LANE % 1)
+    assert before is not None, "the second lane is not connected"
     for enrollment in enrollments:
         assert gateway.deliver("hmac", *events(gateway, [enrollment])).json["captured"] == 1
     return database.value(LANE % 1) == before
 
 
-def test_small_batches_are_not_divided_and_large_ones_are(two_lanes, database):
-    """On a machine that stalls for 20 ms both are used for a while, so it may take some tries."""
-    gateway, enrollments = two_lanes
+def wait_for_one_lane(database, gateway, enrollments):
+    """On a machine that stalls for 20 ms all are used for a while, so it may take some tries."""
     process.wait_until(lambda: is_one_lane_enough(database, gateway, enrollments), 60, what="one lane is used")
+
+
+def test_few_events_are_not_divided_and_many_are(two_lanes, database):
+    gateway, enrollments = two_lanes
+    wait_for_one_lane(database, gateway, enrollments)
     before = database.value(LANE % 1)
-    for _ in range(2):  # the first makes a large batch, the second finds both lanes
-        assert gateway.deliver("hmac", *events(gateway, enrollments, 600)).json["captured"] == 600
+    assert gateway.deliver("hmac", *events(gateway, enrollments, 600)).json["captured"] == 600
     assert database.value(LANE % 1) > before
-    process.wait_until(lambda: is_one_lane_enough(database, gateway, enrollments), 60, what="one lane is used again")
+    wait_for_one_lane(database, gateway, enrollments)
     assert database.counter_drift() == []
 
 
-def test_a_lane_that_is_held_up_does_not_hold_up_all(two_lanes, database):
+def test_a_row_that_is_held_stops_one_lane_only(two_lanes, database):
+    """All were in the first lane. Those of the held row's instance stay there, whatever their hash says."""
     gateway, enrollments = two_lanes
-    process.wait_until(lambda: is_one_lane_enough(database, gateway, enrollments), 60, what="one lane is used")
-    holder = database.connect()
-    holder.cursor().execute("BEGIN; SELECT 1 FROM campaign_instances i JOIN campaign_enrollments e "
-                            "ON e.instance_id = i.id WHERE e.id = %s FOR UPDATE OF i", (enrollments[0],))
-    with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        held = [pool.submit(gateway.deliver, "hmac", *events(gateway, enrollments[:1]))]
-        process.wait_until(lambda: database.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            " AND application_name LIKE 'oncehook lane%'"), what="a lane waits for the row")
-        time.sleep(0.03)  # from here on it counts as held up
-        held += [pool.submit(gateway.deliver, "hmac", *events(gateway, [enrollment])) for enrollment in enrollments[1:]]
-        process.wait_until(lambda: sum(one.done() for one in held) > 4, 10, what="the other lane's")
-        assert not held[0].done()
-        holder.cursor().execute("ROLLBACK")
-        holder.close()
-        assert [one.result().status for one in held] == [200] * 24
+    waiting = ("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+               " AND application_name LIKE 'oncehook lane%%'")
+    for held_one in range(6):  # whose hash is that of either lane, but for one time in 32
+        wait_for_one_lane(database, gateway, enrollments)
+        holder = database.connect()
+        holder.cursor().execute("BEGIN; SELECT 1 FROM campaign_instances i JOIN campaign_enrollments e "
+                                "ON e.instance_id = i.id WHERE e.id = %s FOR UPDATE OF i", (enrollments[held_one],))
+        others = enrollments[:held_one] + enrollments[held_one + 1:]
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            def post(enrollment):
+                return pool.submit(gateway.deliver, "hmac", *events(gateway, [enrollment]))
+            held = [post(enrollments[held_one])]
+            process.wait_until(lambda: database.value(waiting) == 1, what="a lane waits for the row")
+            time.sleep(0.03)  # from here on it counts as held up
+            held += [post(enrollments[held_one]) for _ in range(4)]
+            free = [post(enrollment) for enrollment in others]
+            process.wait_until(lambda: any(one.done() for one in free), what="the other lane's")
+            assert database.value(waiting) == 1
+            assert not any(one.done() for one in held)
+            holder.cursor().execute("ROLLBACK")
+            holder.close()
+            assert {one.result().status for one in held + free} == {200}
     assert database.counter_drift() == []

@@ -7,9 +7,12 @@
 #include <cmocka.h>
 
 #include "lane/pace.h"
+#include "lane/spread.h"
 #include "lane/turns.h"
 
 #include <stdlib.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 /* ---- pace ------------------------------------------------------------------------------------ */
 
@@ -135,41 +138,118 @@ static void pace_of_a_cold_start_is_forgotten(void **state)
     assert_in_range(pace.fixed_us, 1, 2000);
 }
 
-/* One lane while batches are small; all at the first large one, and a while after the last. */
-static void pace_lanes_are_all_used_when_one_is_not_enough(void **state)
+/* A lane that was held up once, and then rested, does not refuse what comes hours later. */
+static void pace_of_a_stall_is_forgotten_at_rest(void **state)
 {
     (void)state;
-    const struct pace near = {.fixed_us = 1000}, distant = {.fixed_us = PACE_WAITS_US};
-    for (uint32_t count = 1; count <= 4; count++) {
-        size_t level = 0;
-        uint32_t in_use = count;
-        for (size_t batch = 0; batch < 100; batch++) {
-            level = pace_level(level, 1 + batch % (PACE_JOINED_EVENTS / 4 - 1));
-            in_use = pace_lanes(&near, in_use, count, level);
-        }
-        assert_int_equal(in_use, 1);
-        /* Somewhat larger ones, as one lane has them now, leave it so. */
-        level = pace_level(level, PACE_SPREAD_EVENTS - 1);
-        assert_int_equal(pace_lanes(&near, in_use, count, level), 1);
-        level = pace_level(level, PACE_SPREAD_EVENTS);
-        in_use = pace_lanes(&near, in_use, count, level);
-        assert_int_equal(in_use, count);
+    struct pace pace = {0};
+    pace_note(&pace, 40, 1000000);
+    assert_int_equal(pace.event_ns, 25000000);
+    for (int i = 0; i < 120; i++) /* a minute */
+        pace_rest(&pace);
+    assert_in_range(pace.event_ns, 0, 1000);
+    pace_note(&pace, 40, 4000);
+    assert_in_range(pace.event_ns, 90000, 110000);
+}
+
+/* ---- spread ---------------------------------------------------------------------------------- */
+
+static uint32_t lanes_in_use(struct spread *spread)
+{
+    return spread->in_use;
+}
+
+/* The first lane's batches, of so many events of instances 1, 2, 3 … */
+static void gather(struct spread *spread, int batches, size_t events)
+{
+    uint64_t hashes[SPREAD_LOAD_MAX];
+    for (size_t i = 0; i < events; i++)
+        hashes[i] = XXH3_64bits(&i, sizeof(i));
+    for (int i = 0; i < batches; i++)
+        spread_note(spread, hashes, events, 0, false, 1000);
+}
+
+static void spread_is_over_one_while_events_are_few(void **state)
+{
+    (void)state;
+    for (uint32_t lanes = 2; lanes <= 256; lanes *= 2) {
+        struct spread spread = {.lanes = lanes, .in_use = lanes};
+        gather(&spread, 1, JOIN_EVENTS - 1);
+        assert_int_equal(lanes_in_use(&spread), 1);
+        for (uint64_t i = 0; i < 1000; i++)
+            assert_int_equal(spread_choose(&spread, XXH3_64bits(&i, sizeof(i)), 1, 0), 0);
+        gather(&spread, 1, SPREAD_EVENTS - 1); /* one lane makes larger ones of the same */
+        assert_int_equal(lanes_in_use(&spread), 1);
+        gather(&spread, 1, SPREAD_EVENTS);
+        assert_int_equal(lanes_in_use(&spread), lanes);
+        /* Some small ones, not the first, and soon, whatever there was. */
+        gather(&spread, 1, SPREAD_LOAD_MAX);
         int batches = 0;
-        while (in_use == count && batches < 1000) {
-            level = pace_level(level, 0);
-            in_use = pace_lanes(&near, in_use, count, level);
+        while (lanes_in_use(&spread) != 1 && batches < 1000) {
+            gather(&spread, 1, 1);
             batches++;
-            if (count == 1)
-                break;
         }
-        assert_int_equal(in_use, 1);
-        assert_in_range(batches, count == 1 ? 1 : PACE_LEVEL_PARTS / 4, 200);
-        assert_int_equal(pace_lanes(&distant, in_use, count, level), count);
+        assert_in_range(batches, 4, 40);
     }
-    size_t level = 1000;
-    for (int i = 0; i < 200; i++)
-        level = pace_level(level, 0);
-    assert_int_equal(level, 0);
+}
+
+/* Each reason by itself, and each stays for some batches. */
+static void spread_is_over_all_when_one_is_not_enough(void **state)
+{
+    (void)state;
+    for (int reason = 0; reason < 6; reason++) {
+        struct spread spread = {.lanes = 2, .in_use = 2};
+        uint64_t hash = 7;
+        gather(&spread, 1, 1);
+        assert_int_equal(lanes_in_use(&spread), 1);
+        if (reason == 0)
+            spread_note(&spread, &hash, 1, 0, true, 1000);
+        else if (reason == 1)
+            spread_note(&spread, &hash, 1, SPREAD_EVENTS, false, 1000);
+        else if (reason == 2)
+            spread_note(&spread, &hash, 1, 0, false, SPREAD_FIXED_US);
+        else if (reason == 3)
+            spread_need_all(&spread);
+        else
+            (void)spread_choose(&spread, hash, reason == 4 ? SPREAD_EVENTS : 1,
+                                reason == 5 ? SPREAD_HELD_UP_US + 1 : 0);
+        assert_int_equal(lanes_in_use(&spread), 2);
+        if (reason < 4) {
+            gather(&spread, 1, 1);
+            assert_int_equal(lanes_in_use(&spread), 2);
+        }
+        gather(&spread, 40, 1);
+        assert_int_equal(lanes_in_use(&spread), 1);
+    }
+}
+
+/* Which instances go elsewhere while the first lane is held up: none of those that it is held up
+ * with, nearly all others whose hash says so; and all of these once it is free. */
+static void spread_keeps_what_is_held_up_in_one_lane(void **state)
+{
+    (void)state;
+    enum { HELD = 40, ALL = 4000 };
+    struct spread spread = {.lanes = 2, .in_use = 2};
+    gather(&spread, 2, HELD);
+    size_t elsewhere = 0, elsewhere_later = 0;
+    for (uint64_t i = 0; i < ALL; i++) {
+        uint64_t hash = XXH3_64bits(&i, sizeof(i));
+        uint32_t lane = spread_choose(&spread, hash, 1, SPREAD_HELD_UP_US + 1);
+        assert_true(i >= HELD || lane == 0);
+        elsewhere += lane == 1;
+    }
+    assert_in_range(elsewhere, ALL * 2 / 5, ALL / 2 + 100);
+    /* What is left of then is kept in the batches that follow; after those, nothing. */
+    uint64_t one = HELD + 1, hash = XXH3_64bits(&one, sizeof(one));
+    spread_need_all(&spread);
+    spread_note(&spread, &hash, 1, 0, true, 1000);
+    assert_int_equal(spread_choose(&spread, hash, 1, 0), 0);
+    spread_note(&spread, &hash, 1, 0, false, 1000);
+    assert_int_equal(spread_choose(&spread, hash, 1, 0), 0);
+    spread_note(&spread, &hash, 1, SPREAD_EVENTS, false, 1000);
+    for (uint64_t i = 0; i < ALL; i++)
+        elsewhere_later += spread_choose(&spread, XXH3_64bits(&i, sizeof(i)), 1, 0) == 1;
+    assert_in_range(elsewhere_later, elsewhere + 1, ALL / 2 + 200);
 }
 
 /* ---- turns ----------------------------------------------------------------------------------- */
@@ -281,7 +361,10 @@ int main(void)
         cmocka_unit_test(pace_tells_slow_events_from_a_slow_commit),
         cmocka_unit_test(pace_of_a_stall_is_forgotten),
         cmocka_unit_test(pace_of_a_cold_start_is_forgotten),
-        cmocka_unit_test(pace_lanes_are_all_used_when_one_is_not_enough),
+        cmocka_unit_test(pace_of_a_stall_is_forgotten_at_rest),
+        cmocka_unit_test(spread_is_over_one_while_events_are_few),
+        cmocka_unit_test(spread_is_over_all_when_one_is_not_enough),
+        cmocka_unit_test(spread_keeps_what_is_held_up_in_one_lane),
         cmocka_unit_test_setup_teardown(turns_go_round, set_up, tear_down),
         cmocka_unit_test_setup_teardown(turns_say_what_comes_before, set_up, tear_down),
         cmocka_unit_test_setup_teardown(turns_let_go_what_is_late, set_up, tear_down),
