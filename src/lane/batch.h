@@ -33,7 +33,7 @@ struct batch {
     uint32_t *slots;                 /* for equal keys: [slot_count] */
     uint32_t slot_count;             /* power of two, at least twice the events */
     /* While it runs. */
-    size_t sent;              /* rows that were no duplicates of what is known; stays */
+    size_t sent;              /* rows that went to PostgreSQL as events; valid after batch_run() */
     uint32_t commits, faults; /* statements */
     uint32_t settled;         /* rows that bisecting or the quarantine has come to an end with */
     int64_t bisect_until_mono_us; /* 0 = nothing was bisected yet */

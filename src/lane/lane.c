@@ -101,16 +101,22 @@ static uint32_t choose_lane(struct lanes *lanes, const struct delivery_event *it
                          since_us ? now_us - since_us : 0);
 }
 
-/* The first lane has gathered. */
+/* The first lane has gathered; is_left: more waits than it took. */
 static void note_batch(struct lanes *lanes, bool is_left)
 {
     const struct batch *batch = &lanes->lanes[0].batch;
+    int64_t now_us = clock_mono_us();
     size_t in_flight = 0;
-    for (uint32_t i = 1; i < lanes->count; i++)
-        in_flight += atomic_load_explicit(&lanes->lanes[i].in_flight, memory_order_relaxed);
+    bool needs_all = is_left;
+    for (uint32_t i = 1; i < lanes->count; i++) {
+        const struct lane *lane = &lanes->lanes[i];
+        int64_t since_us = atomic_load_explicit(&lane->busy_since_mono_us, memory_order_relaxed);
+        in_flight += atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
+        needs_all |= since_us && now_us - since_us > SPREAD_HELD_UP_US;
+    }
     for (size_t i = 0; i < batch->count; i++)
         lanes->hashes[i] = hash_of(batch->items[i]);
-    spread_note(&lanes->spread, lanes->hashes, batch->count, in_flight, is_left,
+    spread_note(&lanes->spread, lanes->hashes, batch->count, in_flight, needs_all,
                 lanes->lanes[0].pace.fixed_us);
 }
 
@@ -386,7 +392,7 @@ static void lose(struct lane *lane, enum link_state state, const char *what,
 {
     store_disconnect(lane->batch.store);
     if (lane->number == 0)
-        spread_need_all(&lane->lanes->spread);
+        spread_let_go(&lane->lanes->spread);
     lane->lost_mono_us = clock_mono_us();
     LOG_RATE_LIMITED(LOG_WARNING, "lane", what, log_int("lane", lane->number),
                      log_text("reason", store_error_words(why)));
@@ -430,11 +436,11 @@ static void run_batch(struct lane *lane)
     atomic_store_explicit(&lane->busy_since_mono_us, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->in_flight, 0, memory_order_relaxed);
     int64_t took_us = clock_mono_us() - began_us;
-    /* Neither poison nor what was known already says anything about the server's pace. */
+    /* Neither poison nor what was not sent as events says anything about the server's pace. */
     if (!batch->bisect_until_mono_us && batch->sent > 0)
         pace_note(&lane->pace, count, took_us);
     if (lane->number == 0 && took_us > SPREAD_HELD_UP_US)
-        spread_need_all(&lane->lanes->spread);
+        spread_let_go(&lane->lanes->spread);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
@@ -466,7 +472,7 @@ static void *run_lane(void *argument)
             continue;
         }
         pace_rest(&lane->pace);
-        atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
+        atomic_store_explicit(&lane->event_ns, lane->event_ns / 2, memory_order_relaxed);
         if (!store_check_idle(lane->batch.store))
             lose(lane, LINK_LOST, connection_lost, &closed, 0);
     }

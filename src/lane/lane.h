@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lanes: gather -> capture -> decide. A lane is a thread with one PostgreSQL connection; an
  * instance belongs to one lane of the process, so lanes do not wait for each other's counter rows.
- * While batches are small the first lane gets all of them; see pace.h.
+ * While events are few the first lane gets all of them; see spread.h.
  * Group commit without a timer: while one batch commits, the next one gathers. A source that
  * floods does not hold up the others: a batch takes one event of each in turn. */
 #ifndef LANE_LANE_H

@@ -55,8 +55,7 @@ void pace_note(struct pace *pace, size_t count, int64_t took_us)
 void pace_rest(struct pace *pace)
 {
     pace->large_events *= fade;
-    pace->large_us *= fade;
-    pace->event_ns = (int64_t)((double)pace->event_ns * fade);
+    pace->large_us *= fade * fade;
 }
 
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)

@@ -39,7 +39,8 @@ struct pace {
 /* A batch of `count` events took so long. */
 void pace_note(struct pace *pace, size_t count, int64_t took_us);
 
-/* Nothing has come for a while: what was seen is worth less each time. */
+/* Nothing has come for a while: what large batches took is worth less, and believed less, each
+ * time. The next batch may be as large as before. */
 void pace_rest(struct pace *pace);
 
 /* How many events the next batch may hold, PACE_LARGE_BATCH to `most`. is_shared: several sources

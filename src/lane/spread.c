@@ -47,22 +47,28 @@ static size_t fade(size_t load, size_t events)
     return load - (load - events + FADE_PARTS - 1) / FADE_PARTS;
 }
 
-void spread_note(struct spread *spread, const uint64_t *hashes, size_t count, size_t in_flight,
-                 bool is_left, int64_t fixed_us)
-{
-    bool is_alone = atomic_load_explicit(&spread->in_use, memory_order_relaxed) == 1;
-    keep(spread, hashes, is_alone || spread->has_kept ? count : 0);
-    spread->has_kept = is_alone || (spread->has_kept && is_left);
-    spread->load = fade(spread->load, count + in_flight);
-    if (is_left || fixed_us >= SPREAD_FIXED_US || spread->load >= SPREAD_EVENTS)
-        spread_need_all(spread);
-    else if (spread->load < JOIN_EVENTS)
-        use(spread, 1);
-}
-
-void spread_need_all(struct spread *spread)
+static void need_all(struct spread *spread)
 {
     if (spread->load < SPREAD_EVENTS)
         spread->load = SPREAD_EVENTS;
     use(spread, spread->lanes);
+}
+
+void spread_note(struct spread *spread, const uint64_t *hashes, size_t count, size_t in_flight,
+                 bool needs_all, int64_t fixed_us)
+{
+    bool is_alone = atomic_load_explicit(&spread->in_use, memory_order_relaxed) == 1;
+    keep(spread, hashes, is_alone || spread->was_alone ? count : 0);
+    spread->was_alone = is_alone;
+    spread->load = fade(spread->load, count + in_flight);
+    if (needs_all || fixed_us >= SPREAD_FIXED_US || spread->load >= SPREAD_EVENTS)
+        need_all(spread);
+    else if (spread->load < SPREAD_JOIN_EVENTS)
+        use(spread, 1);
+}
+
+void spread_let_go(struct spread *spread)
+{
+    keep(spread, NULL, 0);
+    need_all(spread);
 }

@@ -11,9 +11,9 @@
 #include <stdint.h>
 
 enum {
-    SPREAD_EVENTS = 64,    /* so many at once: one lane alone is not enough any more */
-    JOIN_EVENTS = 48,      /* fewer at once: one gets them as well */
-    SPREAD_LOAD_MAX = 256, /* more need not be remembered longer */
+    SPREAD_EVENTS = 64,      /* so many at once: one lane alone is not enough any more */
+    SPREAD_JOIN_EVENTS = 48, /* fewer at once: one gets them as well */
+    SPREAD_LOAD_MAX = 256,   /* more need not be remembered longer */
     /* A batch that is with PostgreSQL for longer is not waited for. */
     SPREAD_HELD_UP_US = 20000,
     /* The fixed part of a batch is waiting then, for a standby or a network, and no work. */
@@ -25,13 +25,14 @@ enum {
 struct spread {
     uint32_t lanes;
     _Atomic uint32_t in_use; /* so many get new events, from the first: one, or all */
-    /* What is with PostgreSQL from the first lane since it was alone: a bit for each hash. These
-       stay there for as long, so that a row that somebody holds stops one lane only. */
+    /* What is with PostgreSQL from the first lane since it was alone: a bit for each hash. More of
+       these follows it there, so that a row that somebody holds stops one lane only. */
     _Atomic uint64_t kept[SPREAD_KEPT_WORDS];
     /* The first lane's thread's own: the most events that were with PostgreSQL at once, fading with
-       each time of fewer; and whether some of when it was alone may be left in its queue. */
+       each time of fewer; and whether it was alone when it gathered last, so that the rest of it
+       may be in the next batch. */
     size_t load;
-    bool has_kept;
+    bool was_alone;
 };
 
 /* The lane, 0 to lanes - 1, for an event of this hash (of its instance), which comes in a delivery
@@ -40,12 +41,13 @@ struct spread {
 uint32_t spread_choose(struct spread *spread, uint64_t hash, size_t events, int64_t busy_us);
 
 /* The first lane has gathered a batch, of these hashes; in_flight: events of the other lanes'
- * batches; is_left: more waits than it took; fixed_us: what a batch takes beside its events.
- * Thread: the first lane's. */
+ * batches; needs_all: more waits than it took, or another lane is held up; fixed_us: what a batch
+ * takes beside its events. Thread: the first lane's. */
 void spread_note(struct spread *spread, const uint64_t *hashes, size_t count, size_t in_flight,
-                 bool is_left, int64_t fixed_us);
+                 bool needs_all, int64_t fixed_us);
 
-/* The first lane was held up, or its connection is lost. Thread: the first lane's. */
-void spread_need_all(struct spread *spread);
+/* The first lane's connection is lost, or its batch is over and took long: nothing of it is with
+ * PostgreSQL, and all lanes are needed for now. Thread: the first lane's. */
+void spread_let_go(struct spread *spread);
 
 #endif
