@@ -537,7 +537,8 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
         return oh_fail(err, OH_NO_MEMORY, "no memory for the lanes");
     lanes->config = config;
     lanes->spool = spool;
-    lanes->spread.lanes = lanes->spread.in_use = count;
+    lanes->spread.lanes = count;
+    lanes->spread.in_use = count;
     lanes->on_decided = on_decided;
     lanes->context = context;
     lanes->recent = recent_new();
