@@ -223,7 +223,7 @@ def test_run_makes_the_ratios_of_the_contract():
     assert not judged["half_p50_ms"] and not judged["cpu_over_noop_us"] and not judged["new_of_noop"]
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_run_measures_rows_and_figures(tmp_path):
     """What is new to each kind of server, as short as can be, with the figures, the plots, and some thousand events
     for --large; bench/run itself holds each answer against the database."""
@@ -255,7 +255,7 @@ def test_run_measures_rows_and_figures(tmp_path):
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and len(list(root.iter())) > 20
 
 
-@pytest.mark.bench
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists(PEERS_MADE), reason="bench/run has not installed the peers here")
 def test_run_measures_a_peer(tmp_path):
     """A peer answers only what its own tables hold, as the gateway does."""
@@ -263,7 +263,7 @@ def test_run_measures_a_peer(tmp_path):
     assert all(set(row["totals"]["statuses"]) == {"200"} for row in report["results"])
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_indexes_are_measured_and_are_there_again():
     """With all, without each, with none: bench/indexes itself fails when one is not made again."""
     with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
@@ -282,7 +282,7 @@ def test_indexes_are_measured_and_are_there_again():
     assert disk["all indexes"] > disk["no index at all"] > 0
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_a_call_of_capture_costs_no_more_instructions_than_it_did():
     """Not timed: counted, so that it is the same on a busy machine. What stood before 0018 needs 1.41 and 0.57 million."""
     with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
