@@ -16,7 +16,7 @@ def two_lanes(start_gateway, database):
     """A gateway with two lanes, and an enrollment of each of 24 instances."""
     enrollments = [made[1][0] for made in database.seed(24, 1)]
     return start_gateway({"database": {"lanes": 2, "lock_timeout": "15s", "statement_timeout": "30s"},
-                          "ack_deadline": "20s"}, sources=[sign.Hmac()]), enrollments
+                          "ack_deadline": "20s", "queue": {"age": "20s"}}, sources=[sign.Hmac()]), enrollments
 
 
 def events(gateway, enrollments, count=1):
@@ -72,4 +72,36 @@ def test_a_row_that_is_held_stops_one_lane_only(two_lanes, database):
             holder.cursor().execute("ROLLBACK")
             holder.close()
             assert {one.result().status for one in held + free} == {200}
+    assert database.counter_drift() == []
+
+
+def test_nobody_joins_a_lane_while_another_is_held_up(two_lanes, database):
+    """A held row stops the lane of its hash while all are used; what few events the first lane gets then must
+    not make it the only one, since the instance's next event would stop it, too."""
+    gateway, enrollments = two_lanes
+    waiting = ("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+               " AND application_name LIKE 'oncehook lane%%'")
+    for held_one in range(12):  # a quarter of them is the second lane's, with the other's in the first
+        holder = database.connect()
+        holder.cursor().execute("BEGIN; SELECT 1 FROM campaign_instances i JOIN campaign_enrollments e "
+                                "ON e.instance_id = i.id WHERE e.id = %s FOR UPDATE OF i", (enrollments[held_one],))
+        others = enrollments[:held_one] + enrollments[held_one + 1:]
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            def post(enrollment):
+                return pool.submit(gateway.deliver, "hmac", *events(gateway, [enrollment]))
+            # So many that all lanes are used, and few of them with the row.
+            sent = [pool.submit(gateway.deliver, "hmac", *events(gateway, enrollments[held_one:held_one + 1], 4),
+                                *events(gateway, [enrollments[held_one + 12]], 60))]
+            process.wait_until(lambda: database.value(waiting) == 1, what="a lane waits for the row")
+            free = {enrollment: post(enrollment) for enrollment in others}
+            process.wait_until(lambda: any(one.done() for one in free.values()), what="the other lane's")
+            open_one = next(enrollment for enrollment, one in free.items() if one.done())
+            for _ in range(20):  # the first lane, if it is this one, sees few events for long
+                assert post(open_one).result().status == 200
+            sent += [post(enrollments[held_one]), *free.values()]
+            assert post(open_one).result().status == 200
+            assert database.value(waiting) == 1
+            holder.cursor().execute("ROLLBACK")
+            holder.close()
+            assert {one.result().status for one in sent} == {200}
     assert database.counter_drift() == []
