@@ -45,26 +45,10 @@ static void on_connection_closed(void *data)
     free(connection);
 }
 
-static bool read_peer(h2o_socket_t *socket, struct in6_addr *peer)
-{
-    struct sockaddr_storage storage;
-    struct sockaddr *address = (struct sockaddr *)(void *)&storage;
-    memset(peer, 0, sizeof(*peer));
-    if (h2o_socket_getpeername(socket, address) == 0)
-        return false;
-    if (address->sa_family == AF_INET6) {
-        *peer = ((struct sockaddr_in6 *)(void *)&storage)->sin6_addr;
-    } else {
-        peer->s6_addr[10] = peer->s6_addr[11] = 0xff;
-        memcpy(&peer->s6_addr[12], &((struct sockaddr_in *)(void *)&storage)->sin_addr, 4);
-    }
-    return true;
-}
-
 /* A trusted proxy carries many clients: connections_per_ip is not for it. */
 static bool count_peer(struct http *http, struct http_connection *connection)
 {
-    if (!http->peers || !read_peer(connection->socket, &connection->peer) ||
+    if (!http->peers || !peers_address(connection->socket, &connection->peer) ||
         config_networks_contain(&http->config->listen.trusted_proxies, &connection->peer))
         return true;
     connection->is_counted = peers_enter(http->peers, &connection->peer);
@@ -75,13 +59,9 @@ static void take_connection(struct http_listener *listener, h2o_socket_t *socket
 {
     struct http_thread *thread = listener->thread;
     struct http_connection *connection = calloc(1, sizeof(*connection));
-    if (!connection) {
-        h2o_socket_close(socket);
-        return;
-    }
-    connection->thread = thread;
-    connection->socket = socket;
-    if (!count_peer(thread->http, connection)) {
+    if (connection)
+        *connection = (struct http_connection){.thread = thread, .socket = socket};
+    if (!connection || !count_peer(thread->http, connection)) {
         free(connection);
         h2o_socket_close(socket);
         return;
@@ -153,9 +133,8 @@ static void close_listeners(struct http_thread *thread)
 {
     for (int i = 0; i < HTTP_LISTENERS_MAX; i++) {
         struct http_listener *listener = &thread->listeners[i];
-        if (!listener->socket)
-            continue;
-        h2o_socket_close(listener->socket);
+        if (listener->socket)
+            h2o_socket_close(listener->socket);
         listener->socket = NULL;
     }
 }
@@ -288,7 +267,6 @@ static void init_globalconf(struct http *http)
     h2o_handler_t *handler = h2o_create_handler(path, sizeof(*handler));
     handler->on_req = http_on_request;
     http->hosts[0] = host;
-    http->hosts[1] = NULL;
 }
 
 static bool init_deadlines(struct http_thread *thread, const struct config *config)

@@ -34,7 +34,7 @@ static void on_slip_dispose(void *pointer)
     if (!slip->lesson)
         return;
     slip->lesson->req = NULL;
-    atomic_fetch_sub_explicit(&slip->thread->unanswered, 1, memory_order_relaxed);
+    http_end_waiting(slip->thread, NULL);
 }
 
 static void refuse(struct http_thread *thread, h2o_req_t *req, const struct config_source *source,
@@ -67,7 +67,7 @@ void lesson_take(struct http_thread *thread, h2o_req_t *req, const struct config
     lesson->deadline_mono_us = clock_mono_us() + source->ack_deadline_ms * 1000;
     list_push_tail(&thread->lessons, &lesson->link);
     thread->lesson_count++;
-    atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
+    http_begin_waiting(thread, req);
 }
 
 /* Takes the request back; NULL if it is gone or answered already. */
@@ -76,7 +76,7 @@ static h2o_req_t *end_waiting(struct http_thread *thread, struct lesson *lesson)
     h2o_req_t *req = lesson->req;
     if (req) {
         *lesson->slip = NULL;
-        atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
+        http_end_waiting(thread, req);
     }
     lesson->req = NULL;
     return req;

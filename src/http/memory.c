@@ -37,9 +37,9 @@ static size_t held_bytes(const struct http_connection *connection)
 
 /* ---- what waits for its commit --------------------------------------------------------------- */
 
-bool memory_lend(struct http_thread *thread, struct http_connection *connection,
-                 struct delivery *delivery)
+bool memory_lend(struct http_connection *connection, struct delivery *delivery)
 {
+    struct http_thread *thread = connection->thread;
     size_t arena = oh_arena_bytes(delivery->arena), input = input_bytes(connection);
     size_t sum = thread->lent_bytes + thread->waiting_bytes;
     /* A delivery larger than that still passes while nothing else waits. */
@@ -52,9 +52,9 @@ bool memory_lend(struct http_thread *thread, struct http_connection *connection,
     return true;
 }
 
-void memory_end_waiting(struct http_thread *thread, struct http_connection *connection)
+void memory_end_waiting(struct http_connection *connection)
 {
-    thread->waiting_bytes -= connection->waiting_bytes;
+    connection->thread->waiting_bytes -= connection->waiting_bytes;
     connection->waiting_bytes = 0;
 }
 

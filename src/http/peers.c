@@ -34,6 +34,27 @@ struct peers *peers_new(uint32_t connections_max, uint32_t per_ip_max)
     return peers;
 }
 
+void peers_map_ipv4(const struct in_addr *from, struct in6_addr *to)
+{
+    memset(to, 0, sizeof(*to));
+    to->s6_addr[10] = to->s6_addr[11] = 0xff;
+    memcpy(&to->s6_addr[12], from, 4);
+}
+
+bool peers_address(h2o_socket_t *socket, struct in6_addr *address)
+{
+    struct sockaddr_storage name;
+    if (h2o_socket_getpeername(socket, (struct sockaddr *)(void *)&name) == 0)
+        return false;
+    if (name.ss_family == AF_INET6)
+        *address = ((const struct sockaddr_in6 *)(const void *)&name)->sin6_addr;
+    else if (name.ss_family == AF_INET)
+        peers_map_ipv4(&((const struct sockaddr_in *)(const void *)&name)->sin_addr, address);
+    else
+        return false;
+    return true;
+}
+
 static uint32_t home_of(const struct peers *peers, const struct in6_addr *address)
 {
     return (uint32_t)XXH3_64bits(address, sizeof(*address)) & (peers->slot_count - 1);

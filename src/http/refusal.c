@@ -28,18 +28,19 @@ struct refusal {
     int64_t due_mono_us;
 };
 
-static void leave(struct refusal *refusal)
+/* `req`: NULL where libh2o has ended it. */
+static void leave(struct refusal *refusal, h2o_req_t *req)
 {
     list_remove(&refusal->link);
     refusal->req = NULL;
-    atomic_fetch_sub_explicit(&refusal->thread->unanswered, 1, memory_order_relaxed);
+    http_end_waiting(refusal->thread, req);
 }
 
 static void on_refusal_dispose(void *pointer)
 {
     struct refusal *refusal = pointer;
     if (refusal->req)
-        leave(refusal);
+        leave(refusal, NULL);
 }
 
 void refusal_hold(struct http_thread *thread, h2o_req_t *req,
@@ -56,7 +57,7 @@ void refusal_hold(struct http_thread *thread, h2o_req_t *req,
                                 .words = words,
                                 .due_mono_us = clock_mono_us() + HOLD_MS * 1000};
     list_push_tail(&thread->refusals, &refusal->link);
-    atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
+    http_begin_waiting(thread, req);
 }
 
 bool refusal_answer_due(struct http_thread *thread, bool all)
@@ -72,7 +73,7 @@ bool refusal_answer_due(struct http_thread *thread, bool all)
             return true;
         const struct http_refusal_words *words = refusal->words;
         h2o_req_t *req = refusal->req;
-        leave(refusal);
+        leave(refusal, req);
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
     }
     return false;

@@ -28,15 +28,9 @@ enum {
 /* In the request's pool; its dispose runs when h2o ends the request. */
 struct reply {
     h2o_req_t *req;
-    struct http_thread *thread;
     struct http_connection *connection;
     struct delivery *delivery; /* NULL once answered */
 };
-
-static struct http_thread *thread_of(h2o_req_t *req)
-{
-    return LIST_ENTRY(req->conn->ctx, struct http_thread, context);
-}
 
 static struct oh_slice slice_of_iovec(h2o_iovec_t iovec)
 {
@@ -48,34 +42,38 @@ static struct http_connection *connection_of(h2o_req_t *req)
     return req->conn->callbacks->get_socket(req->conn)->on_close.data;
 }
 
+/* ---- while a request waits --------------------------------------------------------------------
+ */
+
+/* Its client sends more, or is gone: libh2o sees that after the answer. */
+static void on_stir(h2o_socket_t *socket, const char *err)
+{
+    (void)err;
+    h2o_socket_dont_read(socket, 0);
+    h2o_socket_read_stop(socket);
+}
+
+void http_begin_waiting(struct http_thread *thread, h2o_req_t *req)
+{
+    h2o_socket_t *socket = connection_of(req)->socket;
+    h2o_socket_dont_read(socket, 1);
+    h2o_socket_read_start(socket, on_stir);
+    atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
+}
+
+void http_end_waiting(struct http_thread *thread, h2o_req_t *req)
+{
+    if (req)
+        h2o_socket_dont_read(connection_of(req)->socket, 0);
+    atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
+}
+
 /* ---- who is asking --------------------------------------------------------------------------- */
-
-static void map_ipv4(const struct in_addr *from, struct in6_addr *to)
-{
-    memset(to, 0, sizeof(*to));
-    to->s6_addr[10] = to->s6_addr[11] = 0xff;
-    memcpy(&to->s6_addr[12], from, 4);
-}
-
-static bool address_of_sockaddr(const struct sockaddr *from, struct in6_addr *to)
-{
-    if (from->sa_family == AF_INET6) {
-        *to = ((const struct sockaddr_in6 *)(const void *)from)->sin6_addr;
-        return true;
-    }
-    if (from->sa_family != AF_INET)
-        return false;
-    map_ipv4(&((const struct sockaddr_in *)(const void *)from)->sin_addr, to);
-    return true;
-}
 
 static bool address_of_text(struct oh_slice text, struct in6_addr *to)
 {
     char name[INET6_ADDRSTRLEN + 8];
-    while (text.len && (text.data[0] == ' ' || text.data[0] == '\t'))
-        text = slice_of(text.data + 1, text.len - 1);
-    while (text.len && (text.data[text.len - 1] == ' ' || text.data[text.len - 1] == '\t'))
-        text.len--;
+    text = slice_trim(text);
     if (text.len == 0 || text.len >= sizeof(name))
         return false;
     memcpy(name, text.data, text.len);
@@ -83,7 +81,7 @@ static bool address_of_text(struct oh_slice text, struct in6_addr *to)
     struct in_addr four;
     if (inet_pton(AF_INET, name, &four) != 1)
         return inet_pton(AF_INET6, name, to) == 1;
-    map_ipv4(&four, to);
+    peers_map_ipv4(&four, to);
     return true;
 }
 
@@ -91,10 +89,7 @@ static bool address_of_text(struct oh_slice text, struct in6_addr *to)
  * that is not itself a trusted proxy. False when it cannot be told: then nobody is allowed. */
 static bool client_address(const struct config *config, h2o_req_t *req, struct in6_addr *client)
 {
-    struct sockaddr_storage peer;
-    struct sockaddr *address = (struct sockaddr *)(void *)&peer;
-    if (req->conn->callbacks->get_peername(req->conn, address) == 0 ||
-        !address_of_sockaddr(address, client))
+    if (!peers_address(connection_of(req)->socket, client))
         return false;
     for (size_t i = req->headers.size; i-- > 0;) {
         const h2o_header_t *header = &req->headers.entries[i];
@@ -196,17 +191,14 @@ static void on_reply_dispose(void *pointer)
     if (!reply->delivery)
         return;
     reply->delivery->reply = NULL;
-    memory_end_waiting(reply->thread, reply->connection);
-    atomic_fetch_sub_explicit(&reply->thread->unanswered, 1, memory_order_relaxed);
+    memory_end_waiting(reply->connection);
+    http_end_waiting(reply->connection->thread, NULL);
 }
 
 static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *delivery)
 {
     struct reply *reply = h2o_mem_alloc_shared(&req->pool, sizeof(*reply), on_reply_dispose);
-    reply->req = req;
-    reply->thread = thread;
-    reply->connection = connection_of(req);
-    reply->delivery = delivery;
+    *reply = (struct reply){req, connection_of(req), delivery};
     delivery->reply = reply;
     delivery->http_thread = thread->number;
     size_t i = 0;
@@ -214,7 +206,7 @@ static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *d
            thread->deadlines[i].ms != delivery->source->ack_deadline_ms)
         i++;
     list_push_tail(&thread->deadlines[i].waiting, &delivery->link);
-    atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
+    http_begin_waiting(thread, req);
 }
 
 /* Takes the request back from the delivery; NULL if it is gone or answered already. */
@@ -226,8 +218,8 @@ static h2o_req_t *end_waiting(struct http_thread *thread, struct delivery *deliv
         return NULL;
     reply->delivery = NULL;
     delivery->reply = NULL;
-    memory_end_waiting(thread, reply->connection);
-    atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
+    memory_end_waiting(reply->connection);
+    http_end_waiting(thread, reply->req);
     return reply->req;
 }
 
@@ -243,7 +235,7 @@ static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct del
     struct http *http = thread->http;
     const struct config_source *source = delivery->source;
     enum admission_verdict verdict = admission_enter(http->admission, delivery);
-    if (verdict == ADMISSION_OK && !memory_lend(thread, connection_of(req), delivery)) {
+    if (verdict == ADMISSION_OK && !memory_lend(connection_of(req), delivery)) {
         admission_leave(http->admission, delivery);
         verdict = ADMISSION_FULL;
     }
@@ -665,9 +657,9 @@ static const struct route routes[] = {
 int http_on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
     (void)handler;
-    struct http_thread *thread = thread_of(req);
-    h2o_socket_t *socket = req->conn->callbacks->get_socket(req->conn);
-    if (!head_is_unambiguous(socket->input->bytes, socket->input->size)) {
+    struct http_thread *thread = connection_of(req)->thread;
+    const h2o_buffer_t *input = connection_of(req)->socket->input;
+    if (!head_is_unambiguous(input->bytes, input->size)) {
         req->http1_is_persistent = 0;
         answer_problem(req, 400, "the request frames its body in more than one way");
         return 0;

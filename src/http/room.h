@@ -107,6 +107,13 @@ enum http_phase { HTTP_SERVING, HTTP_DRAINING, HTTP_STOPPING };
 /* The one handler: every request of every path comes here (http/request.c). */
 int http_on_request(h2o_handler_t *handler, h2o_req_t *req);
 
+/* A request that waits for its answer (http/request.c), from within the handler until just before
+ * the answer; `req` is NULL where libh2o has ended it meanwhile. Its connection is not read, and
+ * stays in the epoll set: libh2o alone takes it out and puts it back, two system calls a request,
+ * for what comes once in a while, a client that sends more or leaves. */
+void http_begin_waiting(struct http_thread *thread, h2o_req_t *req);
+void http_end_waiting(struct http_thread *thread, h2o_req_t *req);
+
 /* Takes back what the lanes have decided (http/request.c). */
 void http_take_returned(struct http_thread *thread);
 
@@ -143,9 +150,8 @@ bool memory_look(struct http_thread *thread);
 /* Books an admitted delivery and its request, or says that there is no room: 503. The request's
  * part is given back by memory_end_waiting(), the delivery's (delivery->memory) when it is freed.
  */
-bool memory_lend(struct http_thread *thread, struct http_connection *connection,
-                 struct delivery *delivery);
-void memory_end_waiting(struct http_thread *thread, struct http_connection *connection);
+bool memory_lend(struct http_connection *connection, struct delivery *delivery);
+void memory_end_waiting(struct http_connection *connection);
 
 /* Answers (http/answer.c). Each sends at once; afterwards the request may be gone. */
 void answer_problem(h2o_req_t *req, int status, const char *detail);
@@ -162,7 +168,9 @@ void answer_handshake(h2o_req_t *req, const struct oh_handshake_answer *answer);
 /* A server's TLS context (http/tls.c); NULL with *err filled. */
 SSL_CTX *tls_new_context(const char *certificate, const char *key, struct oh_error *err);
 
-/* Connections by address (http/peers.c); thread: any. */
+/* Connections by address (http/peers.c); thread: any. IPv4 is mapped into IPv6. */
+void peers_map_ipv4(const struct in_addr *from, struct in6_addr *to);
+bool peers_address(h2o_socket_t *socket, struct in6_addr *address); /* false: it cannot be told */
 struct peers *peers_new(uint32_t connections_max, uint32_t per_ip_max);
 bool peers_enter(struct peers *peers, const struct in6_addr *address);
 void peers_leave(struct peers *peers, const struct in6_addr *address);

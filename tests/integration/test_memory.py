@@ -30,18 +30,6 @@ def status_kib(gateway, name):
         return int(re.search(rf"{name}:\s+(\d+)", status.read()).group(1))
 
 
-def cpu_seconds(gateway):
-    with open(f"/proc/{gateway.child.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def cpu_share(gateway, seconds=1.5):
-    before, began = cpu_seconds(gateway), time.monotonic()
-    time.sleep(seconds)
-    return (cpu_seconds(gateway) - before) / (time.monotonic() - began)
-
-
 class Honest(threading.Thread):
     """Delivers one event after the other, on a connection each, and notes status and seconds."""
 
@@ -114,7 +102,7 @@ def test_the_ceiling_holds_and_honest_clients_are_captured(start_gateway, databa
     assert database.value("SELECT count(*) FROM campaign_events") == len(honest.answers)
     assert any(line["message"].startswith("limits.memory") for line in gateway.log_lines())
     process.wait_until(lambda: gateway.metric("oncehook_connections") == 0, what="all connections are gone")
-    process.wait_until(lambda: cpu_share(gateway) < 0.1, what="no spin")
+    process.wait_until(lambda: gateway.cpu_share() < 0.1, what="no spin")
     print("RSS after", status_kib(gateway, "VmRSS") >> 10)
     if not is_sanitized():
         assert status_kib(gateway, "VmRSS") < before_kib + (32 << 10)
@@ -126,7 +114,7 @@ def test_idle_tls_connections_up_to_the_limit_are_no_attack(start_gateway):
     with attack.running(gateway.https_port, "idle", 1900, tls=True):
         process.wait_until(lambda: gateway.metric("oncehook_connections") == 1900, 60, what="all stand")
         process.wait_until(lambda: gateway.metric("oncehook_memory_bytes") >= 1900 * (32 << 10), what="all are counted")
-        process.wait_until(lambda: cpu_share(gateway) < 0.2, what="nothing to do")
+        process.wait_until(lambda: gateway.cpu_share() < 0.2, what="nothing to do")
         print("KiB of one:", (status_kib(gateway, "VmRSS") - before_kib) / 1900)
         if not is_sanitized():
             assert status_kib(gateway, "VmRSS") * 1024 < gateway.metric("oncehook_memory_bytes") + ALLOWANCE_MIB * MIB
@@ -149,7 +137,7 @@ def test_10_000_connections_beyond_the_cap_cost_nothing(start_gateway):
     before_kib = status_kib(gateway, "VmRSS")
     with attack.running(gateway.http_port, "idle", 10000):
         process.wait_until(lambda: gateway.metric("oncehook_connections") == 64, what="the cap")
-        assert cpu_share(gateway, 3) < 0.5
+        assert gateway.cpu_share(3) < 0.5
         assert gateway.metric("oncehook_connections") <= 64
         assert status_kib(gateway, "VmRSS") - before_kib < (64 << 10 if is_sanitized() else 16 << 10)
     process.wait_until(lambda: gateway.metric("oncehook_connections") == 0, 30, what="they are gone")
@@ -163,6 +151,6 @@ def test_without_descriptors_it_neither_spins_nor_stays_deaf(start_gateway):
     resource.prlimit(pid, limit, (highest + 20, resource.prlimit(pid, limit)[1]))
     with attack.running(gateway.http_port, "idle", 200):
         process.wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= highest + 15, what="none is left")
-        assert cpu_share(gateway, 2) < 0.2
+        assert gateway.cpu_share(2) < 0.2
     process.wait_until(lambda: gateway.deliver("hmac", gateway.sources["hmac"].event(), tls=False).status == 200,
                        what="honest clients are served again")

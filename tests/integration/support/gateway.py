@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 from support import process, wire
 
@@ -164,3 +165,14 @@ class Gateway:
     def rss_kib(self):
         with open(f"/proc/{self.child.pid}/status", encoding="ascii") as status:
             return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1))
+
+    def cpu_share(self, seconds=1.5):
+        """Of one core, in the next `seconds`."""
+        before, began = self._cpu_seconds(), time.monotonic()
+        time.sleep(seconds)
+        return (self._cpu_seconds() - before) / (time.monotonic() - began)
+
+    def _cpu_seconds(self):
+        with open(f"/proc/{self.child.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

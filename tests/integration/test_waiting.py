@@ -1,0 +1,77 @@
+"""What clients do while their deliveries wait for the commit: nothing of it is read, nothing of it is lost."""
+
+import contextlib
+import socket
+import struct
+
+from support import process, sign, wire
+
+LANE_WAITS = ("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+              " AND application_name LIKE 'oncehook lane%%'")
+
+
+def request(source, enrollment):
+    body = source.encode(source.event(enrollment_id=enrollment))
+    return wire.request_bytes("POST", "/in/hmac", source.sign(body), body)
+
+
+@contextlib.contextmanager
+def held(database, enrollment):
+    """No event of this enrollment is committed meanwhile."""
+    holder = database.connect()
+    try:
+        holder.cursor().execute("BEGIN; SELECT 1 FROM campaign_enrollments WHERE id = %s FOR UPDATE", (enrollment,))
+        yield
+    finally:
+        holder.close()
+
+
+def unread(gateway, one):
+    """Bytes of this connection that the kernel holds for the gateway (/proc/net/tcp: rx_queue)."""
+    port = one.socket.getsockname()[1]
+    with open(f"/proc/{gateway.child.pid}/net/tcp", encoding="ascii") as table:
+        for line in list(table)[1:]:
+            _, _, remote, _, queues, *_ = line.split()
+            if int(remote.rpartition(":")[2], 16) == port:
+                return int(queues.rpartition(":")[2], 16)
+    raise AssertionError("no such connection")
+
+
+def reset(one):
+    one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+
+
+def test_clients_that_send_more_or_leave_while_their_events_wait(start_gateway, database):
+    [[_, [enrollment]]] = database.seed(1, 1)
+    gateway = start_gateway({"database": {"lanes": 1, "lock_timeout": "25s", "statement_timeout": "28s"},
+                             "ack_deadline": "29s", "queue": {"age": "30s"}}, sources=[sign.Hmac()])
+    source = gateway.sources["hmac"]
+    with contextlib.ExitStack() as stack:
+        eager, half, gone, lasting = (
+            [stack.enter_context(gateway.wire(tls=tls)) for tls in (False, True)] for _ in range(4))
+        with held(database, enrollment):
+            for one in eager + half + gone + lasting:
+                one.send(request(source, enrollment))
+            process.wait_until(lambda: database.value(LANE_WAITS) == 1, what="the lane waits")
+            process.wait_until(lambda: gateway.metric("oncehook_queue_events") >= 8, what="all are read")
+            for one in eager:
+                one.send(request(source, enrollment) + wire.request_bytes("GET", "/livez"))
+            for one in half:
+                socket.socket.shutdown(one.socket, socket.SHUT_WR)  # SSLSocket's own would forget its keys
+            for one in gone:
+                reset(one)
+            assert gateway.cpu_share() < 0.5, "it turns about what it does not read"
+            assert all(unread(gateway, one) >= 300 for one in eager), "it read on"
+        for one in eager + half + lasting:
+            assert one.answer().json["captured"] == 1
+        for one in eager:
+            assert one.answer().json["captured"] == 1
+            assert one.answer().body == b"alive\n"
+        for one in half:
+            assert one.closed()
+        for one in eager + lasting:
+            one.send(request(source, enrollment))
+            assert one.answer().json["captured"] == 1
+    assert database.value("SELECT count(*) FROM campaign_events") == 8 + 2 + 4
+    assert database.counter_drift() == []
