@@ -1,10 +1,13 @@
 """Words on the terminal, commands, and children that end with this process."""
 
+import contextlib
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -53,6 +56,19 @@ def output(*argv, **options):
     if done.returncode != 0:
         raise Failed(f"{' '.join(map(str, argv[:4]))} … gave {done.returncode}:\n{done.stderr}{done.stdout}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def new_directory(where, name):
+    """A directory below `where`, on a disk, that the user postgres can pass through. It is gone in the end."""
+    directory = tempfile.mkdtemp(prefix=f"oncehook-{name}-", dir=where)
+    try:
+        os.chmod(directory, 0o755)
+        if output("stat", "-f", "-c", "%T", directory).strip() in ("tmpfs", "ramfs"):
+            raise Failed(f"{where} is in memory: --dir must name a directory on a disk")
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 class Server:
