@@ -283,6 +283,28 @@ def test_indexes_are_measured_and_are_there_again():
 
 
 @pytest.mark.long
+def test_two_builds_are_measured_by_turns():
+    """In a closed loop and in an open one; every event of every run is in the database, or it fails."""
+    with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
+        os.chmod(disk, 0o755)
+        other = os.path.join(disk, "other")
+        os.mkdir(other)
+        os.symlink(BINARY, os.path.join(other, "oncehook"))
+        done = process.run([os.path.join(REPOSITORY, "bench", "turns"), BUILD, other, "--build", BUILD, "--dir", disk,
+                            "--row", "gateway_http_1", "--rates", "0,40", "--rounds", "1", "--seconds", "0.5",
+                            "--connections", "8"], timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
+        assert os.listdir(disk) == ["other"], "it leaves files"
+    if "is in memory" in done.stderr:
+        pytest.skip("no disk below the tests' directory")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert [(row[0], row[1]) for row in rows] == [(rate, build) for rate in ("as many as it takes", "40") for build in (BUILD, other)]
+    assert all(float(row[2].replace(",", "")) > 0 for row in rows)
+    missing = process.run([os.path.join(REPOSITORY, "bench", "turns"), "/nonexistent"], timeout=30, check=False)
+    assert missing.returncode == 2 and "no program oncehook in /nonexistent" in missing.stderr
+
+
+@pytest.mark.long
 def test_a_call_of_capture_costs_no_more_instructions_than_it_did():
     """Not timed: counted, so that it is the same on a busy machine. What stood before 0018 needs 1.41 and 0.57 million."""
     with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
