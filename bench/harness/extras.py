@@ -1,6 +1,7 @@
 """What is measured beside the rows: memory with idle connections, the time of a start, and the rate beside
 millions of events and keys."""
 
+import collections
 import os
 import resource
 import shutil
@@ -10,11 +11,13 @@ import threading
 import time
 
 from .base import Failed, say
-from .rows import LARGE
+from .postgres import check_against_database
+from .rows import LARGE, LATER, SMALL
 
 STARTS = 5
 LARGE_EVENTS, KEYS_PER_EVENT = 20e6, 2.5
 LARGE_BYTES_PER_EVENT = 2800  # with 2.5 keys, indexes, the room that building them takes, and WAL
+LARGE_WINDOW = 8  # times as long as other runs
 
 
 def idle_connections(bench):
@@ -164,7 +167,50 @@ def fill_large(bench, events):
     say(f"{events:,} events and {keys:,} keys filled in: {time.monotonic() - began:.0f} s, {size / 1e9:.1f} GB")
 
 
+def start_beside(bench):
+    """A gateway for a database of its own with the same campaigns and no events; (gateway, config)."""
+    bench.stop_server(bench.gateway)
+    bench.postgres.empty()
+    bench.postgres.sql("CREATE DATABASE few TEMPLATE bench", "postgres")
+    bench.gateway = bench.start_gateway(bench.config)
+    config = bench.write_config("few.yaml", database="few")
+    return bench.start_gateway(config), config
+
+
+def sum_totals(runs):
+    """The totals of several runs as those of one."""
+    summed = collections.Counter()
+    for run in runs:
+        summed.update({word: number for word, number in run["totals"].items() if isinstance(number, int)})
+    statuses = sum((collections.Counter(run["totals"]["statuses"]) for run in runs), collections.Counter())
+    return {**summed, "orphans": summed["orphans"], "statuses": dict(statuses)}
+
+
 def large(bench, events, rounds):
-    """Runs of gateway_https_1 beside so many events and keys."""
+    """gateway_https_1 beside so many events and keys, for minutes after one checkpoint: what the first touch of each page
+    costs is in it, and becomes less. By turns with one beside none, in the same hour. {row: runs}"""
+    few, config = start_beside(bench)
     fill_large(bench, events)
-    return [bench.measure(LARGE, empty=False) for _ in range(rounds)]
+    sides = {SMALL: ("few", few, config, 1), LARGE: ("bench", bench.gateway, bench.config, LARGE_WINDOW)}
+    before = {name: bench.postgres.counted(database) for name, (database, *_) in sides.items()}
+    bench.postgres.sql("CHECKPOINT")
+    runs = {name: [] for name in sides}
+    for number in range(1, rounds + 1):
+        for name, (_, server, its_config, windows) in sides.items():
+            say(f"round {number} of {rounds}: {name}", stays=False)
+            began = wal_bytes(bench.postgres)
+            run = bench.load(name, server, "https", "--max", *bench.connections(),
+                             "--watch", f"postgres={bench.postgres.server.pid}",
+                             "--seconds", windows * bench.options.seconds, "--warmup", bench.options.warmup, config=its_config)
+            run["wal_bytes_per_event"] = round((wal_bytes(bench.postgres) - began) / run["totals"]["captured"], 1)
+            say(f"round {number} of {rounds}: {name:24} {run['events_per_second']:>9,.0f} events/s, "
+                f"{run['wal_bytes_per_event']:,.0f} bytes of WAL an event")
+            runs[name].append(run)
+    for name, (database, *_) in sides.items():
+        check_against_database(name, LATER[name].writes, sum_totals(runs[name]), before[name],
+                               bench.postgres.counted(database))
+    return runs
+
+
+def wal_bytes(postgres):
+    return int(postgres.sql("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"))

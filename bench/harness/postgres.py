@@ -33,6 +33,9 @@ COUNTED = {
         "counted": "(SELECT sum(total_sent + total_delivered + total_opened + total_clicked + total_replied)"
                    " FROM campaign_instances)"}}
 EVENT_TABLES = {"bench": "'campaign_events', 'event_keys'", "seed": "'campaign_events'"}
+COUNTED["few"], EVENT_TABLES["few"] = COUNTED["bench"], EVENT_TABLES["bench"]  # beside millions (extras.py)
+# Beside millions each event's first touch of a page after a checkpoint is logged whole: checkpoints are to be rare.
+LARGE_SETTINGS = {"max_wal_size": "32GB"}
 
 
 class Postgres:

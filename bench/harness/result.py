@@ -14,7 +14,12 @@ from .rows import FIGURES, HALF, LATER, PEERS, RATE_RATIOS, RATIOS, ROWS, TARGET
 MEASURES = {"gateway": "server", "postgres": "PostgreSQL", "client": "client"}
 
 
-def median(runs):
+def mean(runs):
+    """One result of several: the mean of each number, and of each point that all curves have."""
+    return median(runs, statistics.fmean)
+
+
+def median(runs, middle=statistics.median):
     """One result of several: the median of each number, and of each point that all curves have."""
     merged = {}
     for field, first in runs[0].items():
@@ -22,13 +27,13 @@ def median(runs):
         if field == "totals":
             merged[field] = values[-1]
         elif isinstance(first, dict):
-            merged[field] = median(values)
+            merged[field] = median(values, middle)
         elif isinstance(first, (int, float)) and not isinstance(first, bool):
-            merged[field] = statistics.median(value for value in values if value is not None)
+            merged[field] = middle([value for value in values if value is not None])
         else:
             merged[field] = first
     if "latency_curve" in merged:
-        merged["latency_curve"] = [[points[0][0], statistics.median(ms for _, ms in points)]
+        merged["latency_curve"] = [[points[0][0], middle([ms for _, ms in points])]
                                    for points in zip(*(run["latency_curve"] for run in runs))]
     return merged
 
@@ -99,9 +104,11 @@ def machine(bench, options):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*:\s*(.*)", file.read())
     with open("/proc/meminfo", encoding="ascii") as file:
-        memory = int(re.search(r"MemTotal:\s+(\d+)", file.read()).group(1)) // 1024
+        known = {name: int(number) for name, number in re.findall(r"(\w+):\s+(\d+)", file.read())}
+    memory = known["MemTotal"] // 1024
+    huge = known.get("HugePages_Total", 0) * known.get("Hugepagesize", 0) // 1024  # reserved: PostgreSQL takes them by itself
     return {"cores": os.cpu_count(), "model": model.group(1) if model else platform.machine(),
-            "memory_mib": memory, "kernel": platform.release(),
+            "memory_mib": memory, "huge_pages_mib": huge, "kernel": platform.release(),
             "postgresql": bench.postgres.sql("SHOW server_version"), "settings": SETTINGS,
             "libh2o": first("dpkg-query", "-W", "-f", "${Version}", "libh2o-evloop0.13"),
             "openssl": first("openssl", "version"), "node": first("node", "--version"),

@@ -44,10 +44,11 @@ ROWS = {
 PEERS = [name for name, row in ROWS.items() if row.server == "peer"]
 
 # Measured after the others: they need a result of theirs.
-HALF, LARGE = "gateway_https_1_half", "gateway_https_1_large"
+HALF, SMALL, LARGE = "gateway_https_1_half", "gateway_https_1_small", "gateway_https_1_large"
 LATER = {
     HALF: Row("gateway_https_1 in an open loop, at half the rate of the closed one", "gateway", "https"),
-    LARGE: Row("gateway_https_1 beside millions of events and keys", "gateway", "https"),
+    SMALL: Row("gateway_https_1, by turns with the next one", "gateway", "https"),
+    LARGE: Row("gateway_https_1 beside millions of events and keys, for minutes", "gateway", "https"),
 }
 
 # name: what it is
@@ -73,7 +74,7 @@ RATE_RATIOS = {
     "http_of_seed": ("gateway_http_1", "peer_seed"),
     "duplicates_of_fresh": ("gateway_http_duplicates", "gateway_http_1"),
     "hot_of_spread": ("gateway_http_1_hot", "gateway_http_1"),
-    "large_of_none": (LARGE, "gateway_https_1"),
+    "large_of_none": (LARGE, SMALL),
 }
 
 # name: what it is

@@ -203,10 +203,11 @@ def test_run_makes_the_ratios_of_the_contract():
     """Of numbers that are easy to reckon with."""
     sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
     from harness import result
-    rates = {name: 100 for name in [*NAMES, "gateway_http_1_hot", "gateway_https_1_large"]}
+    rates = {name: 100 for name in [*NAMES, "gateway_http_1_hot", "gateway_https_1_small", "gateway_https_1_large"]}
     rates |= {"gateway_http_1": 80, "gateway_https_1": 60, "peer_seed": 2, "peer_fastify": 10, "peer_fastify_batch": 40,
               "pg_copy": 300, "pg_keys": 150, "gateway_https_100": 90, "gateway_https_1_new": 70,
-              "gateway_http_duplicates": 160, "gateway_http_1_hot": 20, "gateway_https_1_large": 30}
+              "gateway_http_duplicates": 160, "gateway_http_1_hot": 20,
+              "gateway_https_1_small": 60, "gateway_https_1_large": 30}
     cpu = {name: {"gateway": 10, "postgres": None, "client": 10} for name in rates}
     cpu |= {"pg_direct": {"gateway": None, "postgres": 20, "client": 99},
             "gateway_http_1": {"gateway": 20, "postgres": 20, "client": 10},
@@ -231,7 +232,8 @@ def test_run_measures_rows_and_figures(tmp_path):
     said, report = run(str(tmp_path), "--seconds", "0.7", "--rows", ",".join(rows), "--extras", "--large", "0.01",
                        "--idle-connections", "64",
                        "--svg", str(tmp_path / "plots"))
-    assert [row["name"] for row in report["results"]] == [*rows, "gateway_https_1_half", "gateway_https_1_large"]
+    assert [row["name"] for row in report["results"]] == [*rows, "gateway_https_1_half", "gateway_https_1_small",
+                                                         "gateway_https_1_large"]
     assert set(report["ratios"]) == {"https_of_parts", "https_of_parts_rate", "direct_of_parts", "cpu_over_noop_us",
                                      "large_of_none"}
     assert set(report["figures"]) == {
