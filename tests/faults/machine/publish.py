@@ -9,7 +9,8 @@ from machine.checker import KINDS
 from machine.faults import FAULTS
 from machine.sweep import SITES
 
-BEGIN, END = "<!-- made by tests/faults/report: begin -->", "<!-- made by tests/faults/report: end -->"
+MARKS = {what: (f"<!-- made by tests/faults/report: {what} begin -->", f"<!-- made by tests/faults/report: {what} end -->")
+         for what in ("faults", "calls")}
 PICTURE = "reliability.svg"
 BIN_MS = 200
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 900, 300, 60, 70, 30
@@ -115,14 +116,21 @@ def picture(result):
     return "\n".join(parts) + "\n"
 
 
+def parts(results):
+    """What there is to say of faults, and of failed calls; a run may have made one of them alone."""
+    struck, swept = ([one for one in results if one.get(what)] for what in ("struck", "swept"))
+    made = {"faults": [totals(struck), figures(struck), "### Each fault", faults_table(struck)] if struck else [],
+            "calls": ["### Each call", totals(swept), sweep_table(swept)] if swept else []}
+    return {what: "\n\n".join(texts) for what, texts in made.items() if texts}
+
+
 def page(text, results):
-    """The page with its generated part replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    parts = [totals(results), figures(results), "### Each fault", faults_table(results)]
-    if any("swept" in result for result in results):
-        parts += ["### Each call", sweep_table(results)]
-    return before + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + after
+    """The page with those of its generated parts replaced of which there are results."""
+    for what, made in parts(results).items():
+        begin, end = MARKS[what]
+        before, _, rest = text.partition(begin)
+        text = before + begin + "\n" + made + "\n" + end + rest.partition(end)[2]
+    return text
 
 
 def most_telling(results):
