@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 enum {
     HEADERS_MAX = 100, /* libh2o refuses more */
@@ -42,22 +43,22 @@ static struct http_connection *connection_of(h2o_req_t *req)
     return req->conn->callbacks->get_socket(req->conn)->on_close.data;
 }
 
-/* ---- while a request waits --------------------------------------------------------------------
- */
+/* ---- while a request waits ------------------------------------------------------------------- */
 
-/* Its client sends more, or is gone: libh2o sees that after the answer. */
+/* Its client sends more, or is gone: libh2o sees that after the answer. While the answer leaves, it
+ * is read, and TLS tells but once that it is broken: libh2o closes when it has no more to read. */
 static void on_stir(h2o_socket_t *socket, const char *err)
 {
-    (void)err;
+    if (err)
+        shutdown(h2o_socket_get_fd(socket), SHUT_RD);
     h2o_socket_dont_read(socket, 0);
     h2o_socket_read_stop(socket);
 }
 
 void http_begin_waiting(struct http_thread *thread, h2o_req_t *req)
 {
-    h2o_socket_t *socket = connection_of(req)->socket;
-    h2o_socket_dont_read(socket, 1);
-    h2o_socket_read_start(socket, on_stir);
+    h2o_socket_dont_read(connection_of(req)->socket, 1);
+    h2o_socket_read_start(connection_of(req)->socket, on_stir);
     atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
 }
 
@@ -312,8 +313,7 @@ void http_answer_expired(struct http_thread *thread)
     }
 }
 
-/* ---- how many events a body holds, before it is read ------------------------------------------
- */
+/* ---- how many events a body holds, before it is read ----------------------------------------- */
 
 static void note_event_bytes(struct http_thread *thread, const struct config_source *source,
                              size_t bytes)

@@ -75,3 +75,19 @@ def test_clients_that_send_more_or_leave_while_their_events_wait(start_gateway, 
             assert one.answer().json["captured"] == 1
     assert database.value("SELECT count(*) FROM campaign_events") == 8 + 2 + 4
     assert database.counter_drift() == []
+
+
+def test_what_cannot_be_read_just_after_an_answer_ends_the_connection(start_gateway):
+    """The refusal is held, and sent between two turns of the loop: what comes before the next turn is still read as if
+    the request waited. libh2o would hear of the broken record only once."""
+    gateway = start_gateway(sources=[sign.Hmac(rate_limit={"per_second": 1, "burst": 1})])
+    source = gateway.sources["hmac"]
+    for _ in range(5):
+        with gateway.wire(tls=True, timeout=10) as one:
+            status = 200
+            while status != 429:
+                body = source.encode(source.event())
+                one.send(wire.request_bytes("POST", "/in/hmac", source.sign(body), body))
+                status = one.answer().status
+            socket.socket.sendall(one.socket, b"\x17\x03\x03\x00\x30" + bytes(48))  # a record that nobody encrypted
+            assert one.closed()
