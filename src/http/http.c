@@ -192,18 +192,21 @@ static _Noreturn void *run_thread(void *argument)
 
     bool is_open = open_loop(thread);
     atomic_store(&thread->start, is_open ? HTTP_STARTED : HTTP_START_FAILED);
-    bool has_closed = false, has_refusals = false;
+    bool has_closed = false, has_answered = false;
     while (is_open) {
         bool waits = atomic_load_explicit(&thread->unanswered, memory_order_relaxed) > 0;
         /* -1 means interrupted or worse; the next turn tells. */
         int32_t wait_ms = waits || phase != HTTP_SERVING ? TICK_MS : IDLE_TICK_MS;
-        (void)h2o_evloop_run(thread->context.loop, has_closed || has_refusals ? 0 : wait_ms);
+        (void)h2o_evloop_run(thread->context.loop, has_closed || has_answered ? 0 : wait_ms);
+        uint32_t unanswered = atomic_load_explicit(&thread->unanswered, memory_order_relaxed);
         http_take_returned(thread); /* the message may be far behind in what the loop has to read */
-        has_refusals = refusal_answer_due(thread, phase != HTTP_SERVING);
+        refusal_answer_due(thread, phase != HTTP_SERVING);
         has_closed = memory_look(thread);
         thread->keys = vault_get(http->vault, thread->keys); /* what was replaced can be freed */
         http_answer_expired(thread);
         lesson_answer_all(thread);
+        /* In its next turn libh2o closes those, or reads what stands behind them. */
+        has_answered = atomic_load_explicit(&thread->unanswered, memory_order_relaxed) < unanswered;
         if (phase == HTTP_SERVING)
             resume_listeners(thread);
         int wanted = atomic_load(&http->phase);

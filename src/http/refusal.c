@@ -60,21 +60,16 @@ void refusal_hold(struct http_thread *thread, h2o_req_t *req,
     http_begin_waiting(thread, req);
 }
 
-bool refusal_answer_due(struct http_thread *thread, bool all)
+void refusal_answer_due(struct http_thread *thread, bool all)
 {
-    if (list_is_empty(&thread->refusals))
-        return false;
     int64_t now_us = clock_mono_us();
-    for (int i = 0; !list_is_empty(&thread->refusals); i++) {
+    for (int i = 0; i < REFUSALS_A_TURN && !list_is_empty(&thread->refusals); i++) {
         struct refusal *refusal = LIST_ENTRY(thread->refusals.next, struct refusal, link);
         if (refusal->due_mono_us > now_us && !all)
-            return false;
-        if (i == REFUSALS_A_TURN)
-            return true;
+            return;
         const struct http_refusal_words *words = refusal->words;
         h2o_req_t *req = refusal->req;
         leave(refusal, req);
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
     }
-    return false;
 }

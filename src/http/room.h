@@ -133,7 +133,7 @@ void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
 
 /* A refusal for overload (http/refusal.c): answered a moment later, so that who does not back off
  * asks for less. `words` must outlive the request. refusal_answer_due(): after each turn of the
- * loop; `all` of them at the end of the process; true while more are due than it took. */
+ * loop, a few; `all`: of the end of the process, also those that are not due. */
 struct http_refusal_words {
     int status, retry_after_s;
     bool is_held; /* else it is answered at once */
@@ -141,7 +141,7 @@ struct http_refusal_words {
 };
 void refusal_hold(struct http_thread *thread, h2o_req_t *req,
                   const struct http_refusal_words *words);
-bool refusal_answer_due(struct http_thread *thread, bool all);
+void refusal_answer_due(struct http_thread *thread, bool all);
 
 /* limits.memory (http/memory.c). memory_init(): once, before the first thread. memory_look(): after
  * each turn of the loop; true if it closed connections, whose memory the next turn frees. */

@@ -2,7 +2,9 @@
 
 import contextlib
 import socket
+import statistics
 import struct
+import time
 
 from support import process, sign, wire
 
@@ -91,3 +93,25 @@ def test_what_cannot_be_read_just_after_an_answer_ends_the_connection(start_gate
                 status = one.answer().status
             socket.socket.sendall(one.socket, b"\x17\x03\x03\x00\x30" + bytes(48))  # a record that nobody encrypted
             assert one.closed()
+
+
+def test_what_stands_behind_a_refusal_does_not_wait_for_the_idle_loop(start_gateway):
+    """The refusal is sent between two turns of the loop, and libh2o goes on with its connection in the next one."""
+    gateway = start_gateway(sources=[sign.Hmac(rate_limit={"per_second": 1, "burst": 1})])
+    source, behind, ends = gateway.sources["hmac"], [], []
+    while len(behind) < 5:
+        body = source.encode(source.event())
+        with gateway.wire() as one:
+            one.send(wire.request_bytes("POST", "/in/hmac", source.sign(body), body))
+            if one.answer().status != 429:
+                continue
+            for headers, waited in ({}, behind), ({"Connection": "close"}, ends):
+                one.send(wire.request_bytes("POST", "/in/hmac", {**source.sign(body), **headers}, body))
+                process.wait_until(lambda: unread(gateway, one) == 0, what="it is read")  # pylint: disable=cell-var-from-loop
+                if not headers:
+                    one.send(wire.request_bytes("GET", "/livez"))
+                one.answer()
+                began = time.monotonic()
+                assert one.closed() if headers else one.answer().status == 200
+                waited.append(time.monotonic() - began)
+    assert max(statistics.median(behind), statistics.median(ends)) < 0.1, (behind, ends)
