@@ -71,6 +71,21 @@ def new_directory(where, name):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def check_options(parser, options, outputs=()):
+    """What a run would fail of, said before it has begun: it may take half an hour. `outputs`: files it will write."""
+    for name in ("seconds", "rounds", "connections", "idle_connections", "large"):
+        value = getattr(options, name, None)
+        if value is not None and not value > 0:
+            parser.error(f"--{name.replace('_', '-')}: more than 0")
+    if options.build and not os.access(os.path.join(options.build, "oncehook"), os.X_OK):
+        parser.error(f"--build {options.build}: no program oncehook in it")
+    if not os.path.isdir(options.dir):
+        parser.error(f"--dir {options.dir}: no such directory")
+    for path in filter(None, outputs):
+        if os.path.isdir(path) or not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+            parser.error(f"{path}: cannot be written")
+
+
 class Server:
     """A child that ends with this process, whatever ends it."""
 

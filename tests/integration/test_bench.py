@@ -284,6 +284,29 @@ def test_indexes_are_measured_and_are_there_again():
     assert disk["all indexes"] > disk["no index at all"] > 0
 
 
+@pytest.mark.parametrize("argv, words", [
+    (["bench/run", "--json", "/nonexistent/result.json"], "/nonexistent/result.json: cannot be written"),
+    (["bench/run", "--rounds", "0"], "--rounds: more than 0"),
+    (["bench/run", "--dir", "/nonexistent"], "--dir /nonexistent: no such directory"),
+    (["bench/turns", BUILD, "--build", "/nonexistent"], "--build /nonexistent: no program oncehook in it"),
+    (["bench/turns", BUILD, BUILD], "a BUILD is given twice"),
+    (["bench/turns", BUILD, "--rates", "-5"], "--rates: from 0"),
+    (["bench/indexes", "--seconds", "0"], "--seconds: more than 0"),
+    (["bench/instructions", "--sizes", "1,many"], "--sizes: numbers from 1"),
+    (["bench/instructions", "--function", "/nonexistent"], "--function /nonexistent: no such file"),
+    (["bench/overload", "--json", "/nonexistent/result.json"], "/nonexistent/result.json: cannot be written"),
+    (["tests/faults/run", "--sweep", "fsync:EIO", "--calls", "0"], "0: a number from 1"),
+    (["tests/faults/run", "--sweep", "fsync:EIO"], "--sweep fsync:EIO needs --outage spool"),
+    (["tests/faults/run", "--count", "failover=0"], "N from 1"),
+    (["tests/faults/run", "--json", "/nonexistent/faults.jsonl"], "no directory to write in"),
+])
+def test_what_cannot_work_is_said_before_anything_is_started(argv, words):
+    """Not after half an hour of measuring, and not as zeros of a run that did nothing."""
+    done = process.run([os.path.join(REPOSITORY, argv[0]), *argv[1:]], timeout=30, check=False,
+                       env={**os.environ, "ONCEHOOK_BINARY": BINARY})
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
 @pytest.mark.long
 def test_two_builds_are_measured_by_turns():
     """In a closed loop and in an open one; every event of every run is in the database, or it fails."""
