@@ -118,7 +118,9 @@ class Talker:
     """A child that takes JSON lines and answers with them; a thread reads."""
 
     def __init__(self, argv):
-        self.child = spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        # A session of its own: Ctrl-C is for the machine, which then ends its children itself.
+        self.child = spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                           start_new_session=True)
         self.replies = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
