@@ -178,6 +178,17 @@ def test_the_nth_call_that_fails_loses_nothing(tmp_path, rng, call, error, more)
             bed.check_kept()
 
 
+@pytest.mark.parametrize("kib", [3000, 5001, 9000])
+def test_a_write_that_is_cut_short_loses_nothing(bed, kib):
+    """The kernel's limit on the size of a file writes what fits of a call, then nothing: a true short write, which
+    strace cannot inject. In KiB, so that it falls into the middle of a page, in the log of changes or in the file."""
+    limit = ["prlimit", f"--fsize={kib * 1024 + 100}", "env", "--ignore-signal=XFSZ"]
+    done = bed.run([*limit, *bed.command("put", "--events", 60000)], check=False)
+    assert "disk I/O error" in done.stderr, "no write was cut short"
+    assert numbers(done)["spooled"] > 0
+    bed.check_kept()
+
+
 def test_two_owners_are_refused(bed):
     first = process.spawn(bed.command("put", "--events", 100000, "--rate", 1000), env=environment(),
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
