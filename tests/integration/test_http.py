@@ -486,6 +486,22 @@ def test_pipelined_requests_are_answered_in_order(gateway, database):
     assert [row[0] for row in rows_of(database, "provider_event_id")] == [event["id"] for event in events]
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_comes_back_resumes_its_tls_session(gateway, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for reused in (False, True):
+        with gateway.wire() as one:
+            one.socket.close()
+            one.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", gateway.https_port), 20), session=session)
+            one.send(wire.request_bytes("GET", "/livez"))
+            assert one.answer().status == 200
+            assert one.socket.session_reused is reused
+            session = one.socket.session  # with TLS 1.3 it comes behind the handshake, by now it is read
+
+
 # ---- no HTTP/2 --------------------------------------------------------------------------------------------
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
