@@ -110,7 +110,8 @@ int http_on_request(h2o_handler_t *handler, h2o_req_t *req);
 /* A request that waits for its answer (http/request.c), from within the handler until just before
  * the answer; `req` is NULL where libh2o has ended it meanwhile. Its connection is not read, and
  * stays in the epoll set: libh2o alone takes it out and puts it back, two system calls a request,
- * for what comes once in a while, a client that sends more or leaves. */
+ * for what comes once in a while, a client that sends more or leaves. After the answer nothing may
+ * look at the request's head or body: the next one may be read behind it (docs/adr/0019). */
 void http_begin_waiting(struct http_thread *thread, h2o_req_t *req);
 void http_end_waiting(struct http_thread *thread, h2o_req_t *req);
 
