@@ -14,20 +14,23 @@ from .rows import FIGURES, HALF, LATER, PEERS, RATE_RATIOS, RATIOS, ROWS, TARGET
 MEASURES = {"gateway": "server", "postgres": "PostgreSQL", "client": "client"}
 
 
+def median(runs):
+    return merge(runs, statistics.median)
+
+
 def mean(runs):
-    """One result of several: the mean of each number, and of each point that all curves have."""
-    return median(runs, statistics.fmean)
+    return merge(runs, statistics.fmean)
 
 
-def median(runs, middle=statistics.median):
-    """One result of several: the median of each number, and of each point that all curves have."""
+def merge(runs, middle):
+    """One result of several: the middle of each number, and of each point that all curves have."""
     merged = {}
     for field, first in runs[0].items():
         values = [run.get(field) for run in runs]
         if field == "totals":
             merged[field] = values[-1]
         elif isinstance(first, dict):
-            merged[field] = median(values, middle)
+            merged[field] = merge(values, middle)
         elif isinstance(first, (int, float)) and not isinstance(first, bool):
             merged[field] = middle([value for value in values if value is not None])
         else:

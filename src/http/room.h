@@ -134,7 +134,7 @@ void http_finish_handshake(struct http_thread *thread, h2o_req_t *req,
 
 /* A refusal for overload (http/refusal.c): answered a moment later, so that who does not back off
  * asks for less. `words` must outlive the request. refusal_answer_due(): after each turn of the
- * loop, a few; `all`: of the end of the process, also those that are not due. */
+ * loop, a few; `all`: at the end of the process, also those that are not due. */
 struct http_refusal_words {
     int status, retry_after_s;
     bool is_held; /* else it is answered at once */

@@ -8,24 +8,10 @@ import time
 
 from support import process, sign, wire
 
-LANE_WAITS = ("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-              " AND application_name LIKE 'oncehook lane%%'")
-
 
 def request(source, enrollment):
     body = source.encode(source.event(enrollment_id=enrollment))
     return wire.request_bytes("POST", "/in/hmac", source.sign(body), body)
-
-
-@contextlib.contextmanager
-def held(database, enrollment):
-    """No event of this enrollment is committed meanwhile."""
-    holder = database.connect()
-    try:
-        holder.cursor().execute("BEGIN; SELECT 1 FROM campaign_enrollments WHERE id = %s FOR UPDATE", (enrollment,))
-        yield
-    finally:
-        holder.close()
 
 
 def unread(gateway, one):
@@ -52,10 +38,10 @@ def test_clients_that_send_more_or_leave_while_their_events_wait(start_gateway, 
     with contextlib.ExitStack() as stack:
         eager, half, gone, lasting = (
             [stack.enter_context(gateway.wire(tls=tls)) for tls in (False, True)] for _ in range(4))
-        with held(database, enrollment):
+        with database.held("SELECT 1 FROM campaign_enrollments WHERE id = %s FOR UPDATE", enrollment):
             for one in eager + half + gone + lasting:
                 one.send(request(source, enrollment))
-            process.wait_until(lambda: database.value(LANE_WAITS) == 1, what="the lane waits")
+            process.wait_until(lambda: database.waiting_lanes() == 1, what="the lane waits")
             process.wait_until(lambda: gateway.metric("oncehook_queue_events") >= 8, what="all are read")
             for one in eager:
                 one.send(request(source, enrollment) + wire.request_bytes("GET", "/livez"))

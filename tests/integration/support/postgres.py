@@ -174,6 +174,21 @@ class Database:
         """A superuser's connection of its own (autocommit); the caller closes it."""
         return self.cluster.connect(self.name)
 
+    @contextlib.contextmanager
+    def held(self, select, *parameters):
+        """What this SELECT … FOR UPDATE locks stays locked meanwhile."""
+        holder = self.connect()
+        try:
+            holder.cursor().execute(f"BEGIN; {select}", parameters)
+            yield
+        finally:
+            holder.close()
+
+    def waiting_lanes(self):
+        """How many lanes of gateways wait for a lock."""
+        return self.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+                          "wait_event_type = 'Lock' AND application_name LIKE 'oncehook lane%%'")
+
     def drop(self):
         if self.cluster.server is not None:
             self.cluster.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
