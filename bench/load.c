@@ -494,7 +494,8 @@ int main(int argc, char **argv)
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);
     }
-    if (config_load(options.config, &config, &mistakes) != OH_OK) {
+    unsigned parts = CONFIG_SECRETS | (options.no_database ? 0 : CONFIG_URL);
+    if (config_load(options.config, parts, &config, &mistakes) != OH_OK) {
         config_mistakes_print(options.config, &mistakes);
     } else if (!target_parse(&target, &options)) {
         fprintf(stderr, "bench/load: --url: http://HOST[:PORT] or https://HOST[:PORT]\n");

@@ -384,7 +384,7 @@ int main(int argc, char **argv)
     argp_err_exit_status = EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     signal(SIGPIPE, SIG_IGN);
-    if (config_load(options.config, &config, &mistakes) == OH_OK)
+    if (config_load(options.config, CONFIG_URL, &config, &mistakes) == OH_OK)
         result = prepare(&options, config);
     else
         config_mistakes_print(options.config, &mistakes);

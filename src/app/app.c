@@ -270,7 +270,7 @@ static void reload(struct app *app)
     struct config *fresh = NULL;
     struct config_mistakes mistakes = {NULL, 0};
     struct oh_error err = {.text = ""};
-    enum oh_status status = config_load(app->config->path, &fresh, &mistakes);
+    enum oh_status status = config_load(app->config->path, CONFIG_ALL, &fresh, &mistakes);
     char *changes = status == OH_OK ? config_changes(app->config, fresh) : NULL;
     if (status == OH_OK)
         status = vault_reload(app->vault, fresh, &err);

@@ -20,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REPAIR_ROWS = 500, REPAIR_ATTEMPTS = 10, SHOWN_MAX = 20 };
+enum { REPAIR_ROWS = 500, SHOWN_MAX = 20 };
 
 struct audit {
     PGconn *connection;
@@ -260,31 +260,21 @@ static bool lock_repair(const struct audit *audit)
     return is_ours && run(audit, "SET lock_timeout = '5s'");
 }
 
-/* One transaction. It may be a victim of other SQL (deadlock, lock_timeout, serialization): then it
- * has done nothing, and is tried again. Anything else ends the repair: what was committed is not
- * measured again as drift. */
+/* One transaction. After a failure the repair ends: what was committed is not measured again as
+ * drift. */
 static bool repair_rows(const struct audit *audit, long long first)
 {
     char number[24];
     snprintf(number, sizeof(number), "%lld", first);
     const char *const values[] = {number};
-    for (int attempt = 1;; attempt++) {
-        PGresult *result = PQexecParams(
-            audit->connection,
-            "SELECT repair_v1(array_agg(column_name), array_agg(id), array_agg(drift), "
-            "array_agg(at)) FROM pg_temp.audit_drift WHERE is_mendable AND number >= $1::integer "
-            "AND number < $1::integer + 500",
-            1, NULL, values, NULL, NULL, 0);
-        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        bool again = state && attempt < REPAIR_ATTEMPTS &&
-                     (strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
-                      strcmp(state, "40001") == 0);
-        bool done = PQresultStatus(result) == PGRES_TUPLES_OK;
-        PQclear(result);
-        if (done || !again)
-            return done || fail(audit);
-        usleep((useconds_t)attempt * 20000);
-    }
+    PGresult *result = cli_database_ask(
+        audit->connection, "oncehook audit",
+        "SELECT repair_v1(array_agg(column_name), array_agg(id), array_agg(drift), "
+        "array_agg(at)) FROM pg_temp.audit_drift WHERE is_mendable AND number >= $1::integer "
+        "AND number < $1::integer + 500",
+        1, values);
+    PQclear(result);
+    return result != NULL;
 }
 _Static_assert(REPAIR_ROWS == 500, "stands in the statement above");
 

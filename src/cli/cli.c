@@ -6,6 +6,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -19,6 +20,14 @@ static int key_of(const struct cli_option *rows, const struct cli_option *row)
     return row->letter ? row->letter : KEY_FIRST + (int)(row - rows);
 }
 
+/* Whether `word` is one of "a|b|c"; `choices` of another form take every word. */
+static bool is_choice(const char *choices, const char *word)
+{
+    char pattern[64];
+    snprintf(pattern, sizeof(pattern), "@(%s)", choices);
+    return choices[0] == '[' || !strchr(choices, '|') || fnmatch(pattern, word, FNM_EXTMATCH) == 0;
+}
+
 static error_t read_option(int key, char *arg, struct argp_state *state)
 {
     const struct cli_option *rows = state->input;
@@ -28,6 +37,8 @@ static error_t read_option(int key, char *arg, struct argp_state *state)
                        row->name ? "" : row->argument);
         if (key != key_of(rows, row) || (!row->name && *row->value))
             continue;
+        if (!row->name && !is_choice(row->argument, arg))
+            argp_error(state, "'%s' is none of %s", arg, row->argument);
         if (row->argument)
             *row->value = arg;
         else
@@ -59,11 +70,11 @@ void cli_read_options(const struct cli_option *rows, const char *doc, int argc, 
     argp_parse(&parser, argc, argv, 0, NULL, (void *)rows);
 }
 
-struct config *cli_load_config(const char *path)
+struct config *cli_load_config(const char *path, unsigned parts)
 {
     struct config *config = NULL;
     struct config_mistakes mistakes = {NULL, 0};
-    if (config_load(path, &config, &mistakes) != OH_OK)
+    if (config_load(path, parts, &config, &mistakes) != OH_OK)
         config_mistakes_print(path, &mistakes);
     config_mistakes_free(&mistakes);
     return config;

@@ -29,7 +29,7 @@ struct cli_option {
     const char *name;     /* of --NAME; NULL: a plain argument */
     char letter;          /* of -X; 0 = none */
     bool needed;          /* a value */
-    const char *argument; /* "FILE", as --help shows it; NULL = a flag */
+    const char *argument; /* "FILE", as --help shows it; NULL = a flag; plain "a|b": one of these */
     const char *words;    /* for --help; of a plain argument NULL */
     const char **value;   /* where the argument goes; it must hold NULL or the default before */
     bool *flag;           /* where the flag goes */
@@ -39,9 +39,9 @@ struct cli_option {
  * says, see argp(3). */
 void cli_read_options(const struct cli_option *rows, const char *doc, int argc, char **argv);
 
-/* The configuration, or NULL after its mistakes went to stderr (exit code 2). The caller ends it
- * with config_free(). */
-struct config *cli_load_config(const char *path) OH_MUST_CHECK;
+/* The configuration with the parts that the command uses (CONFIG_SECRETS …), or NULL after its
+ * mistakes went to stderr (exit code 2). The caller ends it with config_free(). */
+struct config *cli_load_config(const char *path, unsigned parts) OH_MUST_CHECK;
 
 /* A file of at most max_bytes; out->data belongs to the caller: free(). A NUL follows the bytes.
  * Errors: OH_SYSTEM, OH_TOO_MANY, OH_NO_MEMORY. */

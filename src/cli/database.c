@@ -7,6 +7,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { ATTEMPTS = 10 };
 
 /* libpq's own complaint repeats the part that it cannot read, which may be the password. */
 static bool is_readable(const char *url)
@@ -30,7 +33,8 @@ bool cli_database_find(const struct cli_database_options *options, bool owner,
         return false;
     }
     if (options->config) {
-        if (!(out->config = cli_load_config(options->config)))
+        unsigned part = options->url ? 0 : owner ? CONFIG_OWNER : CONFIG_URL;
+        if (!(out->config = cli_load_config(options->config, part)))
             return false;
         if (!out->url)
             out->url = owner ? out->config->database.owner_url : out->config->database.url;
@@ -82,6 +86,26 @@ PGconn *cli_database_connect(const struct cli_database *database, const char *na
             connection ? PQerrorMessage(connection) : "no memory\n");
     PQfinish(connection);
     return NULL;
+}
+
+PGresult *cli_database_ask(PGconn *connection, const char *name, const char *sql, int count,
+                           const char *const *values)
+{
+    for (int attempt = 1;; attempt++) {
+        PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        bool again = state && attempt < ATTEMPTS &&
+                     (strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
+                      strcmp(state, "40001") == 0);
+        if (PQresultStatus(result) == PGRES_TUPLES_OK)
+            return result;
+        PQclear(result);
+        if (!again) {
+            fprintf(stderr, "%s: database: %s", name, PQerrorMessage(connection));
+            return NULL;
+        }
+        usleep((useconds_t)attempt * 20000);
+    }
 }
 
 void cli_database_take_error(PGconn *connection, const PGresult *result, struct store_error *error)

@@ -42,6 +42,11 @@ void cli_database_release(struct cli_database *database);
  * caller ends it with PQfinish(). `name` goes to application_name. */
 PGconn *cli_database_connect(const struct cli_database *database, const char *name) OH_MUST_CHECK;
 
+/* One transaction that answers rows, the caller's. A victim of other SQL (deadlock, lock_timeout,
+ * serialization) has done nothing and is tried again. NULL: stderr says why, after `name`. */
+PGresult *cli_database_ask(PGconn *connection, const char *name, const char *sql, int count,
+                           const char *const *values) OH_MUST_CHECK;
+
 enum { CLI_ERROR_SIZE = 384 };
 
 /* Keeps what the server said of `result`, or libpq of the connection where it is NULL. */

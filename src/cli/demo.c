@@ -193,7 +193,7 @@ int demo_run(const struct demo_options *options)
     struct oh_error err = {.text = ""};
     PGconn *connection = NULL;
     int code = CLI_USAGE;
-    if (demo && (demo->config = cli_load_config(options->config))) {
+    if (demo && (demo->config = cli_load_config(options->config, CONFIG_SECRETS))) {
         const struct cli_database database = {options->owner_url, demo->config->database.schema,
                                               NULL};
         demo->options = options;

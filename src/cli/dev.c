@@ -178,7 +178,7 @@ static enum oh_status derive(struct dev *dev, const struct config_setting *setti
 static enum oh_status check_config(struct dev *dev, struct config_mistakes *mistakes)
 {
     struct config *config = NULL;
-    enum oh_status status = config_load(dev->config_path, &config, mistakes);
+    enum oh_status status = config_load(dev->config_path, CONFIG_ALL, &config, mistakes);
     if (status != OH_OK)
         return status;
     struct oh_slice token = config->admin.token.bytes;

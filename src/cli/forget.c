@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 enum {
-    ATTEMPTS = 10,
     EVENTS_MAX = 1000,
     QUARANTINE_MAX = 200,
     CHUNK_EVENTS = 1000,
@@ -36,32 +35,9 @@ struct forget {
     bool is_left_in_spool;
 };
 
-static bool fail(const struct forget *forget)
-{
-    fprintf(stderr, "oncehook forget: database: %s", PQerrorMessage(forget->connection));
-    return false;
-}
-
-/* One transaction. A victim of other SQL (deadlock, lock_timeout, serialization) has done nothing
- * and is tried again. NULL: stderr says why. */
 static PGresult *ask(struct forget *forget, const char *sql, int count, const char *const *values)
 {
-    for (int attempt = 1;; attempt++) {
-        PGresult *result =
-            PQexecParams(forget->connection, sql, count, NULL, values, NULL, NULL, 0);
-        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        bool again = state && attempt < ATTEMPTS &&
-                     (strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
-                      strcmp(state, "40001") == 0);
-        if (PQresultStatus(result) == PGRES_TUPLES_OK)
-            return result;
-        PQclear(result);
-        if (!again) {
-            fail(forget);
-            return NULL;
-        }
-        usleep((useconds_t)attempt * 20000);
-    }
+    return cli_database_ask(forget->connection, "oncehook forget", sql, count, values);
 }
 
 /* The same for a statement that answers one number. */

@@ -20,14 +20,14 @@ static void print_line(void *context, const char *text)
     fflush(stdout);
 }
 
-/* Up, down and status are told by their first letters from here on; 0 = none of them. */
+/* Up, down and status are told by their first letters from here on; 0 = a mistake. */
 static char read_action(const char *action, const char *steps_text, int *steps)
 {
     char *end = NULL;
     bool is_down = strcmp(action, "down") == 0;
     long count = steps_text ? strtol(steps_text, &end, 10) : 1;
-    if (!is_down && strcmp(action, "up") != 0 && strcmp(action, "status") != 0)
-        fprintf(stderr, "oncehook migrate: up, down, status, lint or adopt, not '%s'\n", action);
+    if (strcmp(action, "lint") == 0 || strcmp(action, "adopt") == 0)
+        fprintf(stderr, "oncehook migrate: '%s' has to be the first word\n", action);
     else if (steps_text && (!is_down || *end || count < 1 || count > STEPS_MAX))
         fprintf(stderr, "oncehook migrate: '%s': only down takes a number, from 1\n", steps_text);
     else

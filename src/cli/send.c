@@ -252,7 +252,7 @@ int cli_send(int argc, char **argv)
         return CLI_USAGE;
     }
     run.copies = run.duplicate ? 2 : 1;
-    if (!(run.config = cli_load_config(config)))
+    if (!(run.config = cli_load_config(config, CONFIG_SECRETS)))
         return CLI_USAGE;
     if (prepare(&run, source, &err) == OH_OK)
         code = send_all(&run, &err);

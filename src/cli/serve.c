@@ -18,7 +18,7 @@ int cli_serve(int argc, char **argv)
                      "Takes webhooks until SIGTERM or SIGINT, then answers what is in flight and "
                      "leaves within 10 seconds.",
                      argc, argv);
-    struct config *config = cli_load_config(path);
+    struct config *config = cli_load_config(path, CONFIG_ALL);
     if (!config)
         return CLI_USAGE;
     if (app_run(config, &err) != OH_OK) {

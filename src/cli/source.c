@@ -183,7 +183,7 @@ int cli_show_source(const struct source_options *options)
         fprintf(stderr, "oncehook providers: --source needs -c FILE\n");
         return CLI_USAGE;
     }
-    struct config *config = cli_load_config(options->config);
+    struct config *config = cli_load_config(options->config, CONFIG_SECRETS);
     if (!config)
         return CLI_USAGE;
     const struct config_source *source = config_find_source(config, slice_of_text(options->source));

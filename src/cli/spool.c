@@ -204,11 +204,7 @@ static bool is_owned(const struct look *look)
 
 static void print_progress(uint64_t done, uint64_t all, const char *words)
 {
-    enum { WIDTH = 40 };
-    static const char bar[WIDTH + 1] = "########################################";
-    int filled = all ? (int)(done * WIDTH / all) : WIDTH;
-    fprintf(stderr, "\r[%-*.*s] %" PRIu64 "/%" PRIu64 " %s\033[K", WIDTH, filled, bar, done, all,
-            words);
+    cli_draw_bar((long long)done, (long long)all, "%" PRIu64 "/%" PRIu64 " %s", done, all, words);
 }
 
 /* Reads everything and finishes nothing: the spool stays as it is. */
@@ -303,13 +299,12 @@ static int drain(struct look *look)
 static const struct action {
     const char *name;
     int (*run)(struct look *look);
-} actions[] = {{"status", status}, {"export", export}, {"drain", drain}};
-
-enum { ACTION_COUNT = sizeof(actions) / sizeof(actions[0]) };
+    unsigned parts; /* of the configuration */
+} actions[] = {{"status", status, 0}, {"export", export, 0}, {"drain", drain, CONFIG_URL}};
 
 static int run(const struct action *action, const char *path, bool json)
 {
-    struct look look = {.config = cli_load_config(path), .json = json};
+    struct look look = {.config = cli_load_config(path, action->parts), .json = json};
     struct oh_error err;
     int code = CLI_USAGE;
     if (!look.config)
@@ -328,9 +323,9 @@ int cli_spool(int argc, char **argv)
     const char *name = NULL, *path = NULL;
     bool json = false;
     const struct cli_option options[] = {
+        {.argument = "status|export|drain", .needed = true, .value = &name},
         {"config", 'c', true, "FILE", "the configuration (docs/configuration.md)", &path, NULL},
         {"json", 'j', false, NULL, "status as an object", NULL, &json},
-        {.argument = "status|export|drain", .needed = true, .value = &name},
         {0},
     };
     cli_read_options(
@@ -339,12 +334,11 @@ int cli_spool(int argc, char **argv)
         "export: every record as one line of JSON, in order; the spool stays as it "
         "is. drain: brings everything to PostgreSQL, without listening, until it is "
         "empty or SIGINT or SIGTERM comes.\vExport and drain work while no gateway "
-        "owns the spool. Exit: 0 fine, 1 (drain) records are left or were lost, 2 usage or "
-        "configuration.",
+        "owns the spool. Exit: 0 fine, 1 records are left (drain), or cannot be read (export, "
+        "drain), 2 usage or configuration.",
         argc, argv);
-    for (int i = 0; i < ACTION_COUNT; i++)
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
         if (strcmp(name, actions[i].name) == 0)
             return run(&actions[i], path, json);
-    fprintf(stderr, "oncehook spool: '%s' is none of status, export, drain\n", name);
     return CLI_USAGE;
 }

@@ -352,7 +352,7 @@ int cli_tail(int argc, char **argv)
         "made again. Ctrl-C ends it and says where to go on. Exit: 0 fine, 1 the "
         "cursor is gone (or with --once: no answer), 2 usage or configuration.",
         argc, argv);
-    struct config *config = path ? cli_load_config(path) : NULL;
+    struct config *config = path ? cli_load_config(path, CONFIG_TOKEN) : NULL;
     int code = CLI_USAGE;
     if (!path && !url)
         fprintf(stderr, "oncehook tail: which gateway? -c FILE or --url URL\n");

@@ -297,7 +297,7 @@ int cli_verify(int argc, char **argv)
         fprintf(stderr, "oncehook: --config and --source go together\n");
         return CLI_USAGE;
     }
-    if (config_path && !(config = cli_load_config(config_path)))
+    if (config_path && !(config = cli_load_config(config_path, CONFIG_SECRETS)))
         return CLI_USAGE;
     if (!prepare(&run, recipe, config, source))
         goto out;

@@ -9,18 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What vault_reload() takes. */
-static const char *const live[] = {"sources[].secrets", "sources[].verify_token",
-                                   "sources[].public_key", "sources[].handshake.arm_until"};
-
-static bool is_live(const char *option)
-{
-    for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++)
-        if (strcmp(live[i], option) == 0)
-            return true;
-    return false;
-}
-
 /* The options of one place; `source`: whose they are, or NULL. */
 static void tell_options(FILE *to, const uint64_t *old, const uint64_t *fresh, const char *source)
 {
@@ -29,7 +17,7 @@ static void tell_options(FILE *to, const uint64_t *old, const uint64_t *fresh, c
     fresh = fresh ? fresh : nothing;
     for (size_t i = 0; i < config_option_count; i++) {
         const char *name = config_options[i].name;
-        if (old[i] == fresh[i] || is_live(name))
+        if (old[i] == fresh[i] || config_options[i].part == CONFIG_SECRETS) /* vault_reload() */
             continue;
         fputs(ftell(to) > 0 ? ", " : "", to);
         if (source)

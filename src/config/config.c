@@ -96,8 +96,8 @@ static int compare_lines(const void *a, const void *b)
 }
 
 /* warnings == NULL: the files that the configuration names are not looked into. */
-static enum oh_status load(const char *path, struct config **out, struct config_mistakes *mistakes,
-                           struct config_mistakes *warnings)
+static enum oh_status load(const char *path, unsigned parts, struct config **out,
+                           struct config_mistakes *mistakes, struct config_mistakes *warnings)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct loader *loader = calloc(1, sizeof(*loader));
@@ -114,6 +114,7 @@ static enum oh_status load(const char *path, struct config **out, struct config_
     config->threads = cores > 0 ? cores : 1;
     config->path = copy;
     loader->config = config;
+    loader->parts = parts;
     loader->mistakes = mistakes;
     load_file(loader);
     if (warnings) {
@@ -141,15 +142,16 @@ static enum oh_status load(const char *path, struct config **out, struct config_
     return status;
 }
 
-enum oh_status config_load(const char *path, struct config **out, struct config_mistakes *mistakes)
+enum oh_status config_load(const char *path, unsigned parts, struct config **out,
+                           struct config_mistakes *mistakes)
 {
-    return load(path, out, mistakes, NULL);
+    return load(path, parts, out, mistakes, NULL);
 }
 
 enum oh_status config_check(const char *path, struct config **out, struct config_mistakes *mistakes,
                             struct config_mistakes *warnings)
 {
-    return load(path, out, mistakes, warnings);
+    return load(path, CONFIG_ALL, out, mistakes, warnings);
 }
 
 void config_free(struct config *config)

@@ -168,10 +168,15 @@ struct config_mistakes {
     size_t count;
 };
 
-/* Reads `path`, `${VAR}` from the environment. *out belongs to the caller: config_free(). On
- * OH_INVALID every mistake is in *mistakes (config_mistakes_free()), *out is NULL. Texts never hold
- * a secret or the value of an environment variable. */
-enum oh_status config_load(const char *path, struct config **out,
+/* What not every command uses: of sources what SIGHUP takes, admin.token, database.url and
+ * database.owner_url. Options of a part that is not asked for stay as if they had no value: for
+ * them no variable must be set and no file be there. */
+enum { CONFIG_SECRETS = 1, CONFIG_TOKEN = 2, CONFIG_URL = 4, CONFIG_OWNER = 8, CONFIG_ALL = 15 };
+
+/* Reads `path` with these parts, `${VAR}` from the environment. *out belongs to the caller:
+ * config_free(). On OH_INVALID every mistake is in *mistakes (config_mistakes_free()), *out is
+ * NULL. Texts never hold a secret or the value of an environment variable. */
+enum oh_status config_load(const char *path, unsigned parts, struct config **out,
                            struct config_mistakes *mistakes) OH_MUST_CHECK;
 void config_mistakes_free(struct config_mistakes *mistakes);
 void config_free(struct config *config);
@@ -179,9 +184,9 @@ void config_free(struct config *config);
 /* Prints "path:line: text" a mistake to stderr; for a load that failed. */
 void config_mistakes_print(const char *path, const struct config_mistakes *mistakes);
 
-/* What `check` says: config_load(), and what only costs a look: certificate and key load and belong
- * together, whatever else is wrong. *warnings: files with secrets that are open to everybody. Both
- * lists are the caller's: config_mistakes_free(). */
+/* What `check` says: config_load() of all, and what only costs a look: certificate and key load and
+ * belong together, whatever else is wrong. *warnings: files with secrets that are open to
+ * everybody. Both lists are the caller's: config_mistakes_free(). */
 enum oh_status config_check(const char *path, struct config **out, struct config_mistakes *mistakes,
                             struct config_mistakes *warnings) OH_MUST_CHECK;
 

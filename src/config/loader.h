@@ -46,6 +46,7 @@ struct loader {
     struct yaml yaml;
     char value[CONFIG_SECRET_BYTES_MAX + 1]; /* the scalar that is being read */
     struct config *config;
+    unsigned parts; /* that are read */
     struct config_mistakes *mistakes;
     int lines[CONFIG_OPTIONS_MAX]; /* where each option outside sources stands, 0 = nowhere */
     struct source_form *forms;     /* the sources as written */
@@ -132,6 +133,7 @@ enum option_type {
 
 struct option {
     const char *name;
+    unsigned part; /* CONFIG_SECRETS …; 0 = of all commands */
     enum option_place place;
     enum option_type type;
     size_t offset;          /* into struct config or struct source_form */

@@ -18,15 +18,15 @@
 #define HOUR_S    INT64_C(3600)
 #define DAY_S     (24 * HOUR_S)
 
-/* Name, member, type, default, least, most (of a text: bytes), choices, words. */
-#define C(name, member, type, ...)                                                   \
-    {                                                                                \
-        name, IN_CONFIG, OPTION_##type, offsetof(struct config, member), __VA_ARGS__ \
+/* Part, place, struct; then in every row: name, member, type, default, least, most (of a text:
+ * bytes), choices, words. */
+#define P(part, place, of, name, member, type, ...)                                \
+    {                                                                              \
+        name, part, place, OPTION_##type, offsetof(struct of, member), __VA_ARGS__ \
     }
-#define S(name, member, type, ...)                                                        \
-    {                                                                                     \
-        name, IN_SOURCE, OPTION_##type, offsetof(struct source_form, member), __VA_ARGS__ \
-    }
+#define C(...) P(0, IN_CONFIG, config, __VA_ARGS__)
+#define S(...) P(0, IN_SOURCE, source_form, __VA_ARGS__)
+#define L(...) P(CONFIG_SECRETS, IN_SOURCE, source_form, __VA_ARGS__)
 
 const char option_required[] = "required";
 
@@ -60,12 +60,12 @@ const struct option config_options[] = {
       "hold most are closed, never one that waits for its commit. 0 = off."),
     C("admin.listen", admin.listen, ADDRESS, NULL, 0, 0, NULL,
       "Where health and metrics are served, without TLS. Not set = nowhere."),
-    C("admin.token", admin.token, SECRET, NULL, 0, 4096, NULL,
+    P(CONFIG_TOKEN, IN_CONFIG, config, "admin.token", admin.token, SECRET, NULL, 0, 4096, NULL,
       "Bearer token of `/v1/…`. Not set = `/v1` is off."),
-    C("database.url", database.url, DATABASE, option_required, 0, 8192, NULL,
-      "The gateway's login, a libpq URI; several hosts are allowed."),
-    C("database.owner_url", database.owner_url, DATABASE, NULL, 0, 8192, NULL,
-      "The schema owner's login, for `migrate`. The gateway does not use it."),
+    P(CONFIG_URL, IN_CONFIG, config, "database.url", database.url, DATABASE, option_required, 0,
+      8192, NULL, "The gateway's login, a libpq URI; several hosts are allowed."),
+    P(CONFIG_OWNER, IN_CONFIG, config, "database.owner_url", database.owner_url, DATABASE, NULL, 0,
+      8192, NULL, "The schema owner's login, for `migrate`. The gateway does not use it."),
     C("database.schema", database.schema, STRING, "public", 0, 63, NULL, "Schema of the tables."),
     C("database.lanes", database.lanes, LANES, "auto", 1, 256, NULL,
       "Connections that write; while batches are small the first alone. `auto` = one per core."),
@@ -152,7 +152,7 @@ const struct option config_options[] = {
     S("sources[].scheme", scheme, STRING, NULL, 0, 64, NULL,
       "Which of the provider's schemes. Required where it has several and none is called as the "
       "provider is."),
-    S("sources[].secrets", source.secrets, SECRETS, option_required, 0, 0, NULL,
+    L("sources[].secrets", source.secrets, SECRETS, option_required, 0, 0, NULL,
       "Secrets or public keys, as the provider shows them, up to 64, all live at once. Each is a "
       "text or a block, see [secrets](#secrets). Not required where a handshake brings one."),
     S("sources[].map.enrollment_id", source.map_enrollment, STRING, NULL, 0, 1024, NULL,
@@ -164,11 +164,11 @@ const struct option config_options[] = {
       "The same for the provider's own id of what it tells about, where it echoes no enrollment's: "
       "rows of `enrollment_references` say whose it is. Several are joined by `:`. See "
       "[references](enrollments.md#references)."),
-    S("sources[].verify_token", source.verify_token, STRING, NULL, 0, 1024, NULL,
+    L("sources[].verify_token", source.verify_token, STRING, NULL, 0, 1024, NULL,
       "The token that the provider's handshake must bring (Meta)."),
-    S("sources[].public_key", source.public_key, STRING, NULL, 0, 1024, NULL,
+    L("sources[].public_key", source.public_key, STRING, NULL, 0, 1024, NULL,
       "The public key that the answer to a handshake names (Braintree)."),
-    S("sources[].handshake.arm_until", source.arm_until_ms, MOMENT, NULL, 0, 0, NULL,
+    L("sources[].handshake.arm_until", source.arm_until_ms, MOMENT, NULL, 0, 0, NULL,
       "Until when a handshake may bring a secret (Asana, Notion). Not set = it is refused."),
     S("sources[].dedup_scope", dedup_scope, NAME, NULL, 0, 0, NULL,
       "Who an id is unique for: `source`, `provider`, or a name that the doors to one account "

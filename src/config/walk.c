@@ -266,6 +266,8 @@ static void read_option(struct loader *loader, const struct option *option, stru
 {
     void *into = (char *)base + option->offset;
     note_written(loader, option, node, base);
+    if (option->part & ~loader->parts)
+        return;
     if (option->type == OPTION_POINTERS)
         read_pointers(loader, option, node, line, into);
     else if (option->type < OPTION_NETWORKS)

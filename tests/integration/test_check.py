@@ -262,3 +262,35 @@ def test_a_recipe_with_a_mistake_is_not_also_missing(directory):
     lines = [line.split(":", 2)[1:] for line in done.stderr.splitlines()]
     assert done.returncode == 2 and [int(number) for number, _ in lines] == [5, 17], done.stderr
     assert "no such provider" in lines[0][1] and "horizn" in lines[1][1]
+
+
+# What each command uses of the file's variables; a command that is told which database asks the file for none.
+URL, OWNER, TOKEN, SECRET = "CHECK_URL", "CHECK_OWNER_URL", "CHECK_TOKEN", "CHECK_SECRET"
+USES = [
+    (["check"], {URL, OWNER, TOKEN, SECRET}), (["serve"], {URL, OWNER, TOKEN, SECRET}),
+    (["spool", "status"], set()), (["spool", "export"], set()), (["spool", "drain"], {URL}),
+    (["audit"], {URL}), (["doctor"], {URL}), (["audit", "--database", "postgresql://127.0.0.1:1/x"], set()),
+    (["retention", "--dry-run"], {OWNER}), (["migrate", "status"], {OWNER}), (["migrate", "adopt", "--dry-run"], {OWNER}),
+    (["forget", "--contact", "00000000-0000-4000-8000-000000000000"], {OWNER}), (["tail", "--once"], {TOKEN}),
+    (["send", "--source", "shop", "--print-curl"], {SECRET}), (["providers", "--source", "shop"], {SECRET}),
+    (["verify", "/nowhere.json", "--source", "shop"], {SECRET}),
+]
+
+
+@pytest.mark.parametrize("argv, used", USES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_command_asks_for_the_variables_that_it_uses(directory, argv, used):
+    """Who looks at the spool or at the counters need not hold the providers' secrets; the gateway and `check` want all."""
+    path = directory / "oncehook.yaml"
+    path.write_text(good(directory).replace("postgresql://gateway@127.0.0.1/x", "${CHECK_URL}\", owner_url: \"${CHECK_OWNER_URL}")
+                    .replace("secrets:", "verify_token: ${CHECK_SECRET}, public_key: ${CHECK_SECRET}, secrets:") +
+                    f"spool: {{directory: {directory}/gone/spool}}\n")
+    if SECRET not in used:
+        (directory / "old").unlink()  # a file with a secret is as good as a variable
+    done = oncehook(*argv, "-c", path, check=False)
+    assert set(re.findall(r"the environment variable (\w+) is not set", done.stderr)) == used, done.stderr
+    assert (f"{path}:" in done.stderr) == bool(used), done.stderr
+    if argv == ["serve"]:
+        return  # with all of them it would run
+    values = {URL: "postgresql://127.0.0.1:1/x", OWNER: "postgresql://127.0.0.1:1/x", TOKEN: PLANTED, SECRET: PLANTED}
+    done = oncehook(*argv, "-c", path, check=False, env={name: values[name] for name in used})
+    assert f"{path}:" not in done.stderr, done.stderr

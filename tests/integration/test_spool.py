@@ -335,6 +335,20 @@ def test_a_stretch_that_was_lost_in_parts_is_told_as_one_range(bed, config):
     assert [(one["first"], one["last"]) for one in now["losses"]] == [(1, 4), (5, 5), (7, 8)] and now["lost"] == 7
 
 
+def test_a_word_that_is_no_action_is_said_before_what_else_is_missing():
+    for argv, words in [(["spool", "nosuch"], "'nosuch' is none of status|export|drain"),
+                        (["spool"], "status|export|drain is needed"),
+                        (["spool", "status"], "--config is needed"), (["spool", "--json", "-c", "x"], "status|export|drain is needed"),
+                        (["migrate", "nosuch"], "'nosuch' is none of up|down|status|lint|adopt")]:
+        done = oncehook(*argv, check=False)
+        assert (done.returncode, done.stdout) == (2, "") and words in done.stderr, done.stderr
+
+
+def test_help_says_when_each_action_gives_1():
+    said = " ".join(oncehook("spool", "--help").stdout.split())
+    assert "1 records are left (drain), or cannot be read (export, drain)" in said, said
+
+
 def test_drain_shows_its_progress_on_a_terminal(bed, config):
     bed.put("--events", 2000)
     primary, secondary = pty.openpty()

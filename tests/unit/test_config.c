@@ -29,7 +29,7 @@ static void load_text(struct loaded *l, const char *text)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
     close(fd);
-    l->status = config_load(l->path, &l->config, &l->mistakes);
+    l->status = config_load(l->path, CONFIG_ALL, &l->config, &l->mistakes);
     unlink(l->path);
 }
 
@@ -544,7 +544,8 @@ static void load_refuses_a_file_that_is_not_there(void **state)
     (void)state;
     struct config *config;
     struct config_mistakes mistakes;
-    assert_int_equal(config_load("/nowhere/oncehook.yaml", &config, &mistakes), OH_INVALID);
+    assert_int_equal(config_load("/nowhere/oncehook.yaml", CONFIG_ALL, &config, &mistakes),
+                     OH_INVALID);
     assert_int_equal(mistakes.count, 1);
     assert_non_null(strstr(mistakes.items[0].text, "No such file"));
     config_mistakes_free(&mistakes);
@@ -642,7 +643,7 @@ static void sample_loads_and_names_every_option(void **state)
     set_environment();
     struct config *config;
     struct config_mistakes mistakes;
-    enum oh_status status = config_load(CONFIG_SAMPLE, &config, &mistakes);
+    enum oh_status status = config_load(CONFIG_SAMPLE, CONFIG_ALL, &config, &mistakes);
     if (status != OH_OK)
         config_mistakes_print(CONFIG_SAMPLE, &mistakes);
     assert_int_equal(status, OH_OK);

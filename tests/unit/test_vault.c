@@ -30,7 +30,7 @@ static struct config *load(const char *text)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
     close(fd);
-    if (config_load(path, &config, &mistakes) != OH_OK) {
+    if (config_load(path, CONFIG_ALL, &config, &mistakes) != OH_OK) {
         config_mistakes_print("unexpected", &mistakes);
         fail();
     }
