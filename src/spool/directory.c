@@ -134,13 +134,9 @@ static int compare_segments(const void *a, const void *b)
 
 static enum oh_status find_segments(struct spool *spool, struct oh_error *err)
 {
-    int fd = openat(spool->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!directory) {
-        if (fd >= 0)
-            close(fd);
+    DIR *directory = opendir(spool->config->spool.directory);
+    if (!directory)
         return oh_fail(err, OH_SYSTEM, "%s: %s", spool->config->spool.directory, strerror(errno));
-    }
     bool fits = true;
     uint64_t first;
     for (struct dirent *entry; fits && (entry = readdir(directory)) != NULL;)
@@ -159,20 +155,15 @@ static enum oh_status find_segments(struct spool *spool, struct oh_error *err)
 
 size_t directory_count_aside(const struct spool *spool)
 {
-    int fd = openat(spool->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *directory = opendir(spool->config->spool.directory);
     size_t count = 0;
-    if (!directory) {
-        if (fd >= 0)
-            close(fd);
-        return 0;
-    }
-    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    for (struct dirent *entry; directory && (entry = readdir(directory)) != NULL;) {
         size_t len = strlen(entry->d_name);
         count += strncmp(entry->d_name, "damaged-", 8) == 0 && len > 3 &&
                  strcmp(entry->d_name + len - 3, ".db") == 0;
     }
-    closedir(directory);
+    if (directory)
+        closedir(directory);
     return count;
 }
 
@@ -192,8 +183,9 @@ void directory_note_loss(struct spool *spool, uint64_t first, uint64_t last, con
                        reason, segment, date);
     int fd = openat(spool->directory, "losses", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     bool done = fd >= 0 && write(fd, line, (size_t)len) == len && fsync(fd) == 0;
-    if (!done) /* the line of the log stays */
-        LOG_LINE(LOG_ERROR, "spool", "a loss cannot be written down", log_text("file", "losses"),
+    if (!done)
+        LOG_LINE(LOG_ERROR, "spool", "a loss cannot be written down",
+                 log_int("first", (int64_t)first), log_int("last", (int64_t)last),
                  log_text("reason", strerror(errno)));
     if (fd >= 0)
         close(fd);

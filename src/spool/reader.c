@@ -37,35 +37,44 @@ struct standin {
 
 /* ---- losses ---------------------------------------------------------------------------------- */
 
+/* Counts and writes down what of the stretch is not yet: before the drain can pass it. */
 static void report_loss(struct spool *spool)
 {
     struct spool_reader *reader = &spool->reader;
     uint64_t first = reader->loss_first, last = reader->loss_last;
-    reader->loss_first = 0;
-    if (first <= reader->reported_to) /* before a crash, and read again */
+    if (first <= reader->reported_to) /* a part before this, or before a crash */
         first = reader->reported_to + 1;
+    if (!reader->loss_first || first > last)
+        return;
     pthread_mutex_lock(&spool->mutex);
     for (size_t i = 0; i < spool->segment_count; i++)
         if (spool->segments[i].first == reader->segment_first)
             spool->segments[i].damaged = true;
     pthread_mutex_unlock(&spool->mutex);
-    if (first > last)
-        return;
-    LOG_LINE(LOG_ERROR, "spool", "records are lost", log_int("first", (int64_t)first),
-             log_int("last", (int64_t)last), log_text("reason", reader->loss_reason));
     reader->reported_to = last;
     atomic_fetch_add(&spool->lost, last - first + 1);
     if (!spool->only_looks)
         directory_note_loss(spool, first, last, reader->loss_reason, reader->segment_first);
 }
 
-/* Notes the next number as lost; ranges are reported whole. */
+/* The log has one line for a stretch, however often its reading was taken up again. */
+static void end_stretch(struct spool *spool)
+{
+    struct spool_reader *reader = &spool->reader;
+    report_loss(spool);
+    if (reader->loss_first)
+        LOG_LINE(
+            LOG_ERROR, "spool", "records are lost", log_int("first", (int64_t)reader->loss_first),
+            log_int("last", (int64_t)reader->loss_last), log_text("reason", reader->loss_reason));
+    reader->loss_first = 0;
+}
+
+/* Notes the next number as lost. */
 static void lose_next(struct spool *spool, const char *reason)
 {
     struct spool_reader *reader = &spool->reader;
-    if (reader->loss_first &&
-        (reader->loss_reason != reason || reader->loss_last + 1 != reader->next))
-        report_loss(spool); /* what was found between two losses is no part of them */
+    if (reader->loss_reason != reason || reader->loss_last + 1 != reader->next)
+        end_stretch(spool); /* what was found between two losses is no part of them */
     if (!reader->loss_first)
         reader->loss_first = reader->next;
     reader->loss_reason = reason;
@@ -345,8 +354,9 @@ static void read_chunk(struct spool *spool, struct owned_chunk *owned, size_t ev
     }
     if (reader->segment)
         segment_rest(reader->segment);
-    if (reader->loss_first)
-        report_loss(spool);
+    report_loss(spool);
+    if (reader->next != reader->loss_last + 1)
+        end_stretch(spool);
 }
 
 /* ---- what the drain calls -------------------------------------------------------------------- */
@@ -407,6 +417,7 @@ struct spool_chunk *spool_read(struct spool *spool, size_t events_max, size_t by
 {
     struct spool_reader *reader = &spool->reader;
     if (reader->next > atomic_load(&spool->last_acknowledged)) {
+        end_stretch(spool);
         tidy(spool);
         return NULL;
     }
@@ -501,6 +512,7 @@ int64_t reader_oldest_wall_us(struct spool *spool)
 
 void reader_free(struct spool *spool)
 {
+    end_stretch(spool);
     leave_segment(&spool->reader);
     while (spool->reader.standins) {
         struct standin *next = spool->reader.standins->next;

@@ -45,9 +45,9 @@ struct spool_reader {
     uint64_t failed_at; /* the number that could not be read */
     unsigned failures;  /* how often */
     int64_t retry_at_mono_us;
-    uint64_t loss_first, loss_last; /* not reported yet; 0 = none */
+    uint64_t loss_first, loss_last; /* a stretch that the log has not yet; 0 = none */
     const char *loss_reason;
-    uint64_t reported_to; /* losses up to here are in the file */
+    uint64_t reported_to; /* losses up to here are counted, and in the file */
     struct standin *standins;
 };
 

@@ -326,6 +326,23 @@ def test_losses_are_told_everywhere(bed, config, database):
     assert "records are lost" in drained.stderr
 
 
+@pytest.mark.parametrize("where", ["inside", "at its end"])
+def test_a_damaged_stretch_is_one_line_of_the_log(bed, config, where):
+    """Whatever it takes to read it: SQLite gives up at each record, and each is looked at twice."""
+    bed.put("--events", 20000)
+    path = os.path.join(bed.directory, sorted(name for name in os.listdir(bed.directory) if name.startswith("spool-"))[0])
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        file.seek(size // 2 // 4096 * 4096 if where == "inside" else size - 4096 * 100)
+        file.write(b"Z" * 4096 * 50 if where == "inside" else b"Z" * 4096 * 100)
+    done = bed.run(bed.command("get"), check=False)
+    told = [json.loads(line) for line in done.stderr.splitlines() if "records are lost" in line]
+    now = status(config)
+    assert now["lost"] > 100 and max(loss["last"] - loss["first"] for loss in now["losses"]) > 100, now
+    assert [(one["first"], one["last"], one["reason"]) for one in told] == [
+        (loss["first"], loss["last"], loss["what"].split()[0]) for loss in now["losses"]]
+
+
 def test_a_stretch_that_was_lost_in_parts_is_told_as_one_range(bed, config):
     bed.put("--events", 10)
     with open(os.path.join(bed.directory, "losses"), "a", encoding="ascii") as file:

@@ -184,6 +184,27 @@ static bool is_as_put(struct bed *bed, const struct delivery *delivery)
            (number % 5 ? slice_equals(event->payload, raw) : !event->payload.data);
 }
 
+struct range {
+    uint64_t first, last, lost;
+};
+
+static void add_loss(void *context, uint64_t first, uint64_t last, const char *words)
+{
+    struct range *range = context;
+    (void)words;
+    first = first > range->first ? first : range->first;
+    last = last < range->last ? last : range->last;
+    range->lost += first <= last ? last - first + 1 : 0;
+}
+
+/* What of the chunk did not come back is in `losses`, before the drain passes it. */
+static void demand_losses_of(const struct bed *bed, const struct spool_chunk *chunk)
+{
+    struct range range = {chunk->first, chunk->last, 0};
+    spool_each_loss(bed->spool, add_loss, &range);
+    assert(range.lost + chunk->count == chunk->last - chunk->first + 1);
+}
+
 size_t bed_drain(struct bed *bed)
 {
     size_t records = 0;
@@ -200,6 +221,7 @@ size_t bed_drain(struct bed *bed)
         for (size_t i = 0; i < chunk->count; i++)
             bed->wrong += !is_as_put(bed, chunk->deliveries[i]);
         records += chunk->count;
+        demand_losses_of(bed, chunk);
         spool_finish(bed->spool, chunk);
     }
 }
