@@ -8,6 +8,7 @@
 #include "base/slice.h"
 #include "body/scan.h"
 #include "event/plan.h"
+#include "number.h"
 #include "oncehook/sign.h"
 #include "verify/crypto.h"
 
@@ -378,9 +379,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     if (key != 's')
         return ARGP_ERR_UNKNOWN;
-    seconds = strtod(arg, NULL);
-    if (!(seconds > 0 && seconds < 1000))
-        argp_error(state, "--seconds has to be a positive number");
+    seconds = number_or_usage(state, "seconds", arg, 0.001, 1000);
     return 0;
 }
 
@@ -394,6 +393,7 @@ int main(int argc, char **argv)
     struct oh_error err = {.text = ""};
     demand(CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1,
            "OpenSSL has allocated already");
+    argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
     demand(!oh_catalog_new(&catalog, &err), err.text);
     for (size_t i = 0; i < sizeof(benches) / sizeof(benches[0]); i++)

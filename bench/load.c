@@ -5,6 +5,7 @@
 #include "client.h"
 #include "config/config.h"
 #include "measure.h"
+#include "number.h"
 
 #include <argp.h>
 #include <arpa/inet.h>
@@ -86,16 +87,6 @@ static const struct option_row option_rows[] = {
 
 enum { OPTION_COUNT = sizeof(option_rows) / sizeof(option_rows[0]), OPTION_KEY = 1000 };
 
-static double number_or_usage(struct argp_state *state, const struct option_row *row,
-                              const char *text)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= row->least && value <= row->most))
-        argp_error(state, "--%s: a number from %g to %g", row->name, row->least, row->most);
-    return value;
-}
-
 static void take_option(struct options *options, const struct option_row *row, const char *text,
                         struct argp_state *state)
 {
@@ -108,10 +99,10 @@ static void take_option(struct options *options, const struct option_row *row, c
         *(const char **)at = text;
         break;
     case KIND_REAL:
-        *(double *)at = number_or_usage(state, row, text);
+        *(double *)at = number_or_usage(state, row->name, text, row->least, row->most);
         break;
     case KIND_COUNT:
-        *(uint32_t *)at = (uint32_t)number_or_usage(state, row, text);
+        *(uint32_t *)at = (uint32_t)count_or_usage(state, row->name, text, row->least, row->most);
         break;
     case KIND_WATCH:
         if (!measure_watch(at, text))

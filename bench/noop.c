@@ -6,7 +6,8 @@
  *   noop --http ADDRESS:PORT --https ADDRESS:PORT --certificate FILE --key FILE [--threads N]
  *
  * Port 0 = any free; the ports stand on stdout, then "ready". Ends at SIGTERM or SIGINT. */
-#include <argp.h>
+#include "number.h"
+
 #include <errno.h>
 #include <h2o.h>
 #include <pthread.h>
@@ -166,9 +167,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->key = text;
         break;
     case 't':
-        options->threads = (int)strtol(text, NULL, 10);
-        if (options->threads < 1 || options->threads > THREADS_MAX)
-            argp_error(state, "--threads: from 1 to %d", THREADS_MAX);
+        options->threads = (int)count_or_usage(state, "threads", text, 1, THREADS_MAX);
         break;
     case ARGP_KEY_END:
         if (!options->http && !options->https)

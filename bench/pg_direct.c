@@ -12,6 +12,7 @@
 #include "feed.h"
 #include "maker.h"
 #include "measure.h"
+#include "number.h"
 #include "store/store.h"
 
 #include <argp.h>
@@ -328,10 +329,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->source = text;
         break;
     case 't':
-        options->seconds = strtod(text, NULL);
+        options->seconds = number_or_usage(state, "seconds", text, 0.1, 86400);
         break;
     case 'w':
-        options->warmup = strtod(text, NULL);
+        options->warmup = number_or_usage(state, "warmup", text, 0, 3600);
         break;
     case 'j':
         options->json = text;
@@ -349,8 +350,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
             argp_error(state, "--watch: postgres=PID");
         break;
     case ARGP_KEY_END:
-        if (!options->config || !options->source || !(options->seconds > 0) ||
-            !(options->warmup >= 0))
+        if (!options->config || !options->source || options->seconds <= 0)
             argp_error(state, "-c, --source and --seconds are needed");
         break;
     default:

@@ -12,6 +12,7 @@
  * event was left undecided. */
 #include "base/clock.h"
 #include "base/slice.h"
+#include "number.h"
 #include "spool/spool.h"
 
 #include <argp.h>
@@ -34,9 +35,14 @@ enum {
     WINDOW_MAX = 20000, /* events on their way, as queue.events bounds them */
     PAYLOAD_MAX = 65536,
     KEY_BYTES = 24,
+    CHUNK_MAX = 1000000,
     CHUNK_BYTES = 8 * 1024 * 1024,
+    RATE_MAX = 1000000000,
+    DEADLINE_MAX_MS = 3600000,
     ARENA_BYTES = 2048,
 };
+
+#define NUMBER_MAX 1e12 /* of events, and of bytes */
 
 struct options {
     const char *action, *directory, *log;
@@ -284,34 +290,28 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     switch (key) {
     case 'n':
-        options.events = strtoull(text, NULL, 10);
+        options.events = count_or_usage(state, "events", text, 1, NUMBER_MAX);
         return 0;
     case 's':
-        options.start = strtoull(text, NULL, 10);
+        options.start = count_or_usage(state, "start", text, 0, NUMBER_MAX);
         return 0;
     case 'l':
-        options.lanes = (unsigned)strtoul(text, NULL, 10);
-        if (options.lanes < 1 || options.lanes > LANES_MAX)
-            argp_error(state, "--lanes: from 1 to %d", LANES_MAX);
+        options.lanes = (unsigned)count_or_usage(state, "lanes", text, 1, LANES_MAX);
         return 0;
     case 'p':
-        options.payload = (unsigned)strtoul(text, NULL, 10);
-        if (options.payload < 64 || options.payload >= PAYLOAD_MAX)
-            argp_error(state, "--payload: from 64 to %d", PAYLOAD_MAX - 1);
+        options.payload = (unsigned)count_or_usage(state, "payload", text, 64, PAYLOAD_MAX - 1);
         return 0;
     case 'c':
-        options.chunk = (unsigned)strtoul(text, NULL, 10);
-        if (options.chunk < 1)
-            argp_error(state, "--chunk: at least 1");
+        options.chunk = (unsigned)count_or_usage(state, "chunk", text, 1, CHUNK_MAX);
         return 0;
     case 'r':
-        options.rate = strtoull(text, NULL, 10);
+        options.rate = count_or_usage(state, "rate", text, 1, RATE_MAX);
         return 0;
     case 'b':
-        options.bytes = strtoull(text, NULL, 10);
+        options.bytes = count_or_usage(state, "bytes", text, 1 << 20, NUMBER_MAX);
         return 0;
     case 'd':
-        options.deadline_ms = strtoll(text, NULL, 10);
+        options.deadline_ms = (int64_t)count_or_usage(state, "deadline", text, 0, DEADLINE_MAX_MS);
         return 0;
     case 'o':
         options.log = text;
