@@ -312,6 +312,7 @@ def test_indexes_are_measured_and_are_there_again():
     (["tests/faults/run", "--sweep", "fsync:EIO", "--calls", "0"], "0: a number from 1"),
     (["tests/faults/run", "--sweep", "fsync:EIO"], "--sweep fsync:EIO needs --outage spool"),
     (["tests/faults/run", "--count", "failover=0"], "N from 1"),
+    (["tests/faults/mutants", "undecided-is-200", "nosuch"], "no mutant is called nosuch"),
     (["tests/faults/run", "--json", "/nonexistent/faults.jsonl"], "no directory to write in"),
 ])
 def test_what_cannot_work_is_said_before_anything_is_started(argv, words):
@@ -319,6 +320,16 @@ def test_what_cannot_work_is_said_before_anything_is_started(argv, words):
     done = process.run([os.path.join(REPOSITORY, argv[0]), *argv[1:]], timeout=30, check=False,
                        env={**os.environ, "ONCEHOOK_BINARY": BINARY})
     assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("program, words", [
+    ("bench/turns", "by turns"), ("tests/faults/run", "--sweep"), ("tests/faults/report", "--write"),
+    ("tests/faults/mutants", "undecided-is-200"), ("tests/faults/long", "About an hour")])
+def test_help_is_help(program, words):
+    done = process.run([os.path.join(REPOSITORY, program), "--help"], timeout=30, check=False)
+    assert done.returncode == 0 and words in done.stdout and done.stderr == "", done
+    done = process.run([os.path.join(REPOSITORY, program), "--nonsense"], timeout=30, check=False)
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr, done
 
 
 @pytest.mark.long
