@@ -50,9 +50,14 @@ class Progress:
             self.began = None
 
 
+def bound(argv, end=signal.SIGKILL):
+    """The command as one that the kernel ends with the thread that starts it, whatever ends that."""
+    return ["setpriv", "--pdeathsig", end.name, "--", *map(str, argv)]
+
+
 def output(*argv, **options):
     """What a command prints; Failed with its errors when it fails."""
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(bound(argv), capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
         raise Failed(f"{' '.join(map(str, argv[:4]))} … gave {done.returncode}:\n{done.stderr}{done.stdout}")
     return done.stdout
@@ -93,9 +98,8 @@ class Server:
         entry = pwd.getpwnam(user) if user else None
         identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []} if entry else {}
         self.name, self.log, self.end = os.path.basename(argv[0]), log, end
-        self.child = subprocess.Popen(["setpriv", "--pdeathsig", end.name, "--", *argv], stdin=subprocess.DEVNULL,
-                                      stdout=subprocess.PIPE, text=True, stderr=open(log, "ab"), cwd="/", env=env,
-                                      start_new_session=True, **identity)
+        self.child = subprocess.Popen(bound(argv, end), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                      stderr=open(log, "ab"), cwd="/", env=env, start_new_session=True, **identity)
         self.pid = self.child.pid
 
     def lines_until_ready(self):

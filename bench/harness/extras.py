@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from .base import Failed, say
+from .base import Failed, bound, say
 from .postgres import check_against_database
 from .rows import LARGE, LATER, SMALL
 
@@ -91,7 +91,7 @@ def in_parallel(postgres, sql, total, what):
                     return
                 first = starts.pop(0)
             last = min(first + piece - 1, total)
-            ran = subprocess.run(postgres.psql("bench", "-c", sql.format(first=first, last=last)), cwd="/",
+            ran = subprocess.run(bound(postgres.psql("bench", "-c", sql.format(first=first, last=last))), cwd="/",
                                  capture_output=True, text=True, check=False)
             if ran.returncode:
                 failures.append(ran.stderr)

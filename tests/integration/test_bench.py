@@ -3,6 +3,7 @@ the database counts, and write the JSON of the contract. Nothing here depends on
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -365,6 +366,30 @@ def test_a_call_of_capture_costs_no_more_instructions_than_it_did():
     assert done.returncode == 0, done.stderr
     events, fresh, _, duplicate, _ = [int(cell.replace(",", "")) for cell in done.stdout.splitlines()[2].strip("| ").split("|")]
     assert events == 1 and 100_000 < duplicate < 560_000 and duplicate < fresh < 1_340_000
+
+
+@pytest.mark.parametrize("start", ["output(*argv)", "Server(argv, 'log').child.wait()", "subprocess.run(bound(argv))"])
+def test_what_the_harness_started_ends_with_it(tmp_path, start):
+    """However it ends: a load that goes on would be measured with the next run."""
+    script = f"import subprocess, sys; sys.path.insert(0, sys.argv.pop(1)); argv = sys.argv[1:]; from harness.base import *; {start}"
+    started = tmp_path / "started"
+    parent = process.spawn([sys.executable, "-c", script, os.path.join(REPOSITORY, "bench"), "sh", "-c",
+                            f"echo $$ >{started}; exec sleep 100"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pid = int(process.wait_until(lambda: started.exists() and started.read_text(), what="the child"))
+    parent.kill()
+    parent.wait()
+
+    def is_gone():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as line:
+                return not line.read()  # a zombie that nobody has waited for
+        except FileNotFoundError:
+            return True
+    try:
+        process.wait_until(is_gone, 5, what="the end of the child")
+    finally:
+        if not is_gone():
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("wrong, lost, fails", [
