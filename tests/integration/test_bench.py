@@ -335,22 +335,29 @@ def test_help_is_help(program, words):
 
 @pytest.mark.long
 def test_two_builds_are_measured_by_turns():
-    """In a closed loop and in an open one; every event of every run is in the database, or it fails."""
+    """In a closed loop and in an open one; every event of every run is in the database, or it fails. The second build
+    takes twenty deliveries a second, which its own rows show and no others: each was loaded, and none in place of another."""
     with tempfile.TemporaryDirectory(prefix="oh-bench-", dir="/tmp") as disk:
         os.chmod(disk, 0o755)
         other = os.path.join(disk, "other")
         os.mkdir(other)
-        os.symlink(BINARY, os.path.join(other, "oncehook"))
+        with open(os.path.join(other, "oncehook"), "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o755)) as file:
+            file.write(f"""#!/bin/sh -e
+sed 's/"name": "bench",/& "rate_limit": {{"per_second": 20, "burst": 1}},/' "$3" >"$3.other"
+grep -q rate_limit "$3.other"
+exec '{BINARY}' "$1" "$2" "$3.other"
+""")
         done = process.run([os.path.join(REPOSITORY, "bench", "turns"), BUILD, other, "--build", BUILD, "--dir", disk,
-                            "--row", "gateway_http_1", "--rates", "0,40", "--rounds", "1", "--seconds", "0.5",
+                            "--row", "gateway_http_1", "--rates", "0,100", "--rounds", "1", "--seconds", "0.5",
                             "--connections", "8"], timeout=120, check=False, env={**os.environ, **ENVIRONMENT})
         assert os.listdir(disk) == ["other"], "it leaves files"
     if "is in memory" in done.stderr:
         pytest.skip("no disk below the tests' directory")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    assert [(row[0], row[1]) for row in rows] == [(rate, build) for rate in ("as many as it takes", "40") for build in (BUILD, other)]
-    assert all(float(row[2].replace(",", "")) > 0 for row in rows)
+    assert [(row[0], row[1]) for row in rows] == [(rate, build) for rate in ("as many as it takes", "100") for build in (BUILD, other)]
+    rates = [float(row[2].replace(",", "")) for row in rows]
+    assert all(0 < slow < 50 < fast for fast, slow in (rates[:2], rates[2:])), done.stdout
     missing = process.run([os.path.join(REPOSITORY, "bench", "turns"), "/nonexistent"], timeout=30, check=False)
     assert missing.returncode == 2 and "no program oncehook in /nonexistent" in missing.stderr
 
