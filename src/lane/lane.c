@@ -52,7 +52,7 @@ struct lane {
 
     _Atomic int64_t busy_since_mono_us; /* a batch is with PostgreSQL since then; 0 = none */
     _Atomic size_t in_flight;           /* its events */
-    _Atomic int64_t event_ns;           /* pace.event_ns, for the other threads */
+    _Atomic int64_t event_ns, fixed_us; /* those of `pace`, for the other threads */
     struct pace pace;                   /* the lane's thread's own */
     int64_t shared_until_mono_us;       /* several sources waited a moment ago; its own, too */
 };
@@ -120,20 +120,16 @@ static void note_batch(struct lanes *lanes, bool is_left)
                 lanes->lanes[0].pace.fixed_us);
 }
 
-/* What a delivery that comes now would wait for its commit: the rest of the batch that is with
- * PostgreSQL, what is taken before it, and its own batch; and a quarter of that again, since these
- * are means. The age of its source's oldest event alone says it too late: while more comes than
- * goes, the tail waits longer than the head has. */
+/* What a delivery that comes now would wait for its commit. The age of its source's oldest event
+ * alone says it too late: while more comes than goes, the tail waits longer than the head has. */
 static int64_t wait_us(const struct lane *lane, uint32_t source, int64_t now_us)
 {
     int64_t event_ns = atomic_load_explicit(&lane->event_ns, memory_order_relaxed);
     int64_t since_us = atomic_load_explicit(&lane->busy_since_mono_us, memory_order_relaxed);
     size_t in_flight = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
-    int64_t flight_us = (int64_t)in_flight * event_ns / 1000;
-    int64_t left_us = flight_us - (since_us ? now_us - since_us : 0);
-    int64_t before_us = (int64_t)turns_before(&lane->turns, source) * event_ns / 1000;
-    int64_t mean_us = (left_us > 0 ? left_us : 0) + before_us + flight_us;
-    return mean_us + mean_us / 4;
+    int64_t fixed_us = atomic_load_explicit(&lane->fixed_us, memory_order_relaxed);
+    return pace_wait_us(event_ns, fixed_us, in_flight, since_us ? now_us - since_us : 0,
+                        turns_before(&lane->turns, source));
 }
 
 static enum admission_verdict check_lane(const struct lanes *lanes, const struct lane *lane,
@@ -442,6 +438,7 @@ static void run_batch(struct lane *lane)
     if (lane->number == 0 && took_us > SPREAD_HELD_UP_US)
         spread_let_go(&lane->lanes->spread);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);
+    atomic_store_explicit(&lane->fixed_us, lane->pace.fixed_us, memory_order_relaxed);
     metrics_count_busy_us(batch->shard, took_us, lane->pace.fixed_us);
     /* The lane's state comes first: what is handed back must not find it connected. */
     const struct store_error *why = &batch->problem;

@@ -47,4 +47,10 @@ void pace_rest(struct pace *pace);
  * wait, or did a moment ago. */
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most);
 
+/* What an event that comes now waits for its commit, in 99 of 100 cases: what is left of the batch
+ * of `in_flight` events that has been with PostgreSQL for elapsed_us, the `before` events that are
+ * taken before it, and its own batch. event_ns and fixed_us are those of the pace. */
+int64_t pace_wait_us(int64_t event_ns, int64_t fixed_us, size_t in_flight, int64_t elapsed_us,
+                     size_t before);
+
 #endif

@@ -152,6 +152,51 @@ static void pace_of_a_stall_is_forgotten_at_rest(void **state)
     assert_in_range(pace.event_ns, 90000, 110000);
 }
 
+/* What is left of the batch, what is before a newcomer, its own batch, and half as much more. */
+static void pace_wait_is_what_stands_before_a_newcomer(void **state)
+{
+    (void)state;
+    enum { EVENT_NS = 100000, BATCH = 200 }; /* 20 ms */
+    assert_int_equal(pace_wait_us(EVENT_NS, 0, 0, 0, 0), 0);
+    assert_int_equal(pace_wait_us(EVENT_NS, 0, BATCH, 0, 0), 60000);
+    assert_int_equal(pace_wait_us(EVENT_NS, 0, BATCH, 15000, 0), 37500);
+    assert_int_equal(pace_wait_us(EVENT_NS, 0, BATCH, 15000, 400), 97500);
+}
+
+/* A batch that does not come back is not one that comes back now. */
+static void pace_wait_grows_while_a_batch_is_late(void **state)
+{
+    (void)state;
+    enum { EVENT_NS = 100000, BATCH = 200, EXPECTED_US = 20000 };
+    int64_t in_time_us = pace_wait_us(EVENT_NS, 1000, BATCH, EXPECTED_US, 100);
+    int64_t before_us = in_time_us;
+    for (int64_t late_us = 10000; late_us <= 200000; late_us += 10000) {
+        int64_t wait_us = pace_wait_us(EVENT_NS, 1000, BATCH, EXPECTED_US + late_us, 100);
+        assert_true(wait_us > before_us);
+        assert_true(wait_us - in_time_us >= late_us);
+        before_us = wait_us;
+    }
+}
+
+/* A distant server, or one that waits for a standby, is not an overloaded one: what waits there is
+ * taken however long a batch has been away, as long as it is not late. */
+static void pace_wait_of_a_distant_server_is_no_overload(void **state)
+{
+    (void)state;
+    enum { AGE_US = 150000 }; /* queue.age */
+    struct pace small = {0}, large = {0};
+    for (int i = 0; i < 40; i++)
+        pace_note(&small, (size_t)(2 + i % 4), 120000);
+    for (int64_t elapsed_us = 0; elapsed_us <= 130000; elapsed_us += 10000)
+        assert_in_range(pace_wait_us(small.event_ns, small.fixed_us, 4, elapsed_us, 3), 0, AGE_US);
+    for (int i = 0; i < 80; i++)
+        pace_note(&large, (size_t)(100 + 20 * (i % 6)), 55000 + 10 * (i % 6));
+    for (size_t ms = 0; ms <= 55; ms += 5) /* as many come as it takes */
+        assert_in_range(
+            pace_wait_us(large.event_ns, large.fixed_us, 150, (int64_t)ms * 1000, 150 * ms / 55), 0,
+            AGE_US);
+}
+
 /* ---- spread ---------------------------------------------------------------------------------- */
 
 static uint32_t lanes_in_use(struct spread *spread)
@@ -373,6 +418,9 @@ int main(void)
         cmocka_unit_test(pace_of_a_stall_is_forgotten),
         cmocka_unit_test(pace_of_a_cold_start_is_forgotten),
         cmocka_unit_test(pace_of_a_stall_is_forgotten_at_rest),
+        cmocka_unit_test(pace_wait_is_what_stands_before_a_newcomer),
+        cmocka_unit_test(pace_wait_grows_while_a_batch_is_late),
+        cmocka_unit_test(pace_wait_of_a_distant_server_is_no_overload),
         cmocka_unit_test(spread_is_over_one_while_events_are_few),
         cmocka_unit_test(spread_is_over_all_when_one_is_not_enough),
         cmocka_unit_test(spread_keeps_what_is_held_up_in_one_lane),
