@@ -76,6 +76,8 @@ static void decide(struct batch *batch, struct delivery_event *event, enum deliv
 {
     struct delivery *delivery = event->delivery;
     count_outcome(batch, event, outcome);
+    batch->bound += outcome == DELIVERY_CAPTURED &&
+                    (event->event->has_enrollment || event->event->has_instance);
     if (!delivery_decide(event, outcome))
         return;
     delivery->next_decided = batch->decided;
@@ -437,6 +439,7 @@ void batch_run(struct batch *batch)
 {
     batch->wants = BATCH_WANTS_NOTHING;
     batch->commits = batch->faults = batch->settled = 0;
+    batch->bound = 0;
     batch->bisect_until_mono_us = 0;
     batch->sent = select_rows(batch);
     if (batch->sent > 0)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "lane/pace.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static void read_chunk(struct drain *drain)
 {
     if (drain->feeding || drain->chunk_count == CHUNKS_MAX)
         return;
-    size_t most = (size_t)LANES_DRAIN_BATCH * drain->config->database.lanes;
+    size_t most = (size_t)PACE_DRAIN_MANY * drain->config->database.lanes;
     struct spool_chunk *chunk = spool_read(drain->spool, most, drain->config->batch.bytes);
     if (!chunk)
         return;

@@ -242,7 +242,7 @@ bool lanes_feed(struct lanes *lanes, struct delivery *delivery)
     struct lane *lane = &lanes->lanes[number];
     pthread_mutex_lock(&lane->mutex);
     bool is_taken =
-        state_of(lane) == LINK_UP && lane->drained_count < LANES_DRAIN_WAITING && !lane->has_ended;
+        state_of(lane) == LINK_UP && lane->drained_count < 2 * PACE_DRAIN_MANY && !lane->has_ended;
     if (is_taken) {
         list_push_tail(&lane->drained, &delivery->events[0].link);
         lane->drained_count++;
@@ -272,9 +272,9 @@ static void take_turns(struct lane *lane, size_t most, size_t *bytes)
         turns_take(&lane->turns);
 }
 
-static void take_drained(struct lane *lane, size_t *bytes)
+static void take_drained(struct lane *lane, size_t most, size_t *bytes)
 {
-    for (int i = 0; i < LANES_DRAIN_BATCH && !list_is_empty(&lane->drained); i++) {
+    for (size_t i = 0; i < most && !list_is_empty(&lane->drained); i++) {
         struct delivery_event *item = LIST_ENTRY(lane->drained.next, struct delivery_event, link);
         if (!add(&lane->batch, item, bytes))
             return;
@@ -295,8 +295,7 @@ static void wait_changed(struct lane *lane, int64_t until_mono_us)
     pthread_cond_timedwait(&lane->changed, &lane->mutex, &until);
 }
 
-/* Takes what waits, up to the batch's bounds; waits a while for the first. A sixteenth is left to
- * what comes from the spool, so that it comes to its end under any load. */
+/* Takes what waits, up to the batch's bounds; waits a while for the first. */
 static void gather(struct lane *lane)
 {
     struct batch *batch = &lane->batch;
@@ -310,10 +309,10 @@ static void gather(struct lane *lane)
         lane->shared_until_mono_us = now_us + SHARED_MS * 1000;
     size_t most = pace_batch_events(&lane->pace, now_us < lane->shared_until_mono_us,
                                     batch->config->batch.events);
-    if (lane->drained_count > 0 && most > 1)
-        most -= most / 16 + 1;
-    take_turns(lane, most, &bytes);
-    take_drained(lane, &bytes);
+    struct pace_shares shares = pace_share(&lane->pace, most, !turns_is_empty(&lane->turns),
+                                           !list_is_empty(&lane->drained));
+    take_turns(lane, shares.fresh, &bytes);
+    take_drained(lane, shares.drained, &bytes);
     bool is_left = !has_nothing(lane);
     pthread_mutex_unlock(&lane->mutex);
     if (lane->number == 0 && lane->lanes->count > 1)
@@ -435,6 +434,8 @@ static void run_batch(struct lane *lane)
     /* Neither poison nor what was not sent as events says anything about the server's pace. */
     if (!batch->bisect_until_mono_us && batch->sent > 0)
         pace_note(&lane->pace, count, took_us);
+    if (batch->sent > 0)
+        pace_note_locks(&lane->pace, batch->bound > 0);
     if (lane->number == 0 && took_us > SPREAD_HELD_UP_US)
         spread_let_go(&lane->lanes->spread);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);

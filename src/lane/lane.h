@@ -28,12 +28,9 @@ enum oh_status lanes_start(const struct config *config, struct metrics *metrics,
  * was taken. Thread: any. */
 enum admission_verdict lanes_submit(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
-/* Hands over a delivery of one event from the spool (chunk is set). It waits behind all new events
- * of its lane, of which at most LANES_DRAIN_WAITING do so, and a batch holds at most
- * LANES_DRAIN_BATCH of them: a new event never waits for more than one batch that they have made
- * that much longer. False: its lane is not connected or has enough; nothing was taken. Thread: any.
- */
-enum { LANES_DRAIN_BATCH = 128, LANES_DRAIN_WAITING = 2 * LANES_DRAIN_BATCH };
+/* Hands over a delivery of one event from the spool (chunk is set), to wait behind all new events
+ * of its lane. False: its lane is not connected, or has enough for two batches; nothing was taken.
+ * Thread: any. */
 bool lanes_feed(struct lanes *lanes, struct delivery *delivery) OH_MUST_CHECK;
 
 /* What lanes_submit() would say now of a delivery of this source with about so many events:

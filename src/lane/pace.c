@@ -74,6 +74,25 @@ size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most)
     return events < (int64_t)most ? (size_t)events : most;
 }
 
+struct pace_shares pace_share(const struct pace *pace, size_t most, bool has_fresh,
+                              bool has_drained)
+{
+    struct pace_shares shares = {.fresh = most, .drained = PACE_DRAIN_FEW};
+    if (has_fresh && has_drained && most > 1)
+        shares.fresh -= most / 16 + 1;
+    if (!has_fresh && pace->drained > PACE_DRAIN_FEW && most > PACE_DRAIN_FEW)
+        shares.drained = most < pace->drained ? most : pace->drained;
+    return shares;
+}
+
+void pace_note_locks(struct pace *pace, bool has_locked)
+{
+    if (has_locked)
+        pace->drained = PACE_DRAIN_FEW;
+    else if (pace->drained < PACE_DRAIN_MANY)
+        pace->drained = pace->drained < PACE_DRAIN_FEW ? PACE_DRAIN_FEW : 2 * pace->drained;
+}
+
 /* Where processors are shared, one in 100 waits half as long again as the mean for what is work. A
  * network or a standby takes always about the same. */
 int64_t pace_wait_us(int64_t event_ns, int64_t fixed_us, size_t in_flight, int64_t elapsed_us,

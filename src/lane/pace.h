@@ -22,6 +22,10 @@ enum {
     PACE_PROBE = 16, /* every so many batches one of twice the size, to tell the parts apart */
     PACE_SHARED_PARTS = 2,
     PACE_FIXED_PARTS = 3, /* a batch that is cut takes at least so many times its fixed part */
+    /* Events from the spool in a batch, at most: while new ones wait, or where such batches lock
+       rows of counters, for which lanes wait for each other the more the larger they are; else. */
+    PACE_DRAIN_FEW = 128,
+    PACE_DRAIN_MANY = 512,
 };
 
 /* Zero = nothing is known yet. */
@@ -34,6 +38,7 @@ struct pace {
     double batches, events, events_squared, us, events_us;
     double large_events, large_us; /* the same of large batches alone */
     uint32_t number;               /* of the batch */
+    size_t drained; /* events from the spool that a batch may hold; less than _FEW is that */
 };
 
 /* A batch of `count` events took so long. */
@@ -46,6 +51,20 @@ void pace_rest(struct pace *pace);
 /* How many events the next batch may hold, PACE_LARGE_BATCH to `most`. is_shared: several sources
  * wait, or did a moment ago. */
 size_t pace_batch_events(const struct pace *pace, bool is_shared, size_t most);
+
+/* Of how many events each kind may be in a batch of `most`. */
+struct pace_shares {
+    size_t fresh, drained;
+};
+
+/* has_fresh: new events wait; has_drained: events from the spool do. While both do, a sixteenth is
+ * left to the spool, so that it comes to its end under any load, and it makes no batch much longer
+ * that new events wait for. */
+struct pace_shares pace_share(const struct pace *pace, size_t most, bool has_fresh,
+                              bool has_drained);
+
+/* A batch is over that locked rows of counters, or locked none. */
+void pace_note_locks(struct pace *pace, bool has_locked);
 
 /* What an event that comes now waits for its commit, in 99 of 100 cases: what is left of the batch
  * of `in_flight` events that has been with PostgreSQL for elapsed_us, the `before` events that are

@@ -197,6 +197,36 @@ static void pace_wait_of_a_distant_server_is_no_overload(void **state)
             AGE_US);
 }
 
+/* The spool is drained in large batches while nobody waits and they lock nothing, and in small ones
+ * else. */
+static void pace_shares_a_batch_with_the_spool(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t batches_without_locks, most;
+        bool has_fresh, has_drained;
+        struct pace_shares want;
+    } cases[] = {
+        {9, 400, true, false, {400, 128}},   {9, 400, true, true, {374, 128}},
+        {9, 32, true, true, {29, 128}},      {9, 1, true, true, {1, 128}},
+        {9, 400, false, true, {400, 400}},   {9, 1000, false, true, {1000, 512}},
+        {9, 32, false, true, {32, 128}},     {0, 1000, false, true, {1000, 128}},
+        {1, 1000, false, true, {1000, 256}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct pace pace = {0};
+        for (int n = 0; n < 9; n++)
+            pace_note_locks(&pace, false);
+        pace_note_locks(&pace, true);
+        for (size_t n = 0; n < cases[i].batches_without_locks; n++)
+            pace_note_locks(&pace, false);
+        struct pace_shares got =
+            pace_share(&pace, cases[i].most, cases[i].has_fresh, cases[i].has_drained);
+        assert_int_equal(got.fresh, cases[i].want.fresh);
+        assert_int_equal(got.drained, cases[i].want.drained);
+    }
+}
+
 /* ---- spread ---------------------------------------------------------------------------------- */
 
 static uint32_t lanes_in_use(struct spread *spread)
@@ -421,6 +451,7 @@ int main(void)
         cmocka_unit_test(pace_wait_is_what_stands_before_a_newcomer),
         cmocka_unit_test(pace_wait_grows_while_a_batch_is_late),
         cmocka_unit_test(pace_wait_of_a_distant_server_is_no_overload),
+        cmocka_unit_test(pace_shares_a_batch_with_the_spool),
         cmocka_unit_test(spread_is_over_one_while_events_are_few),
         cmocka_unit_test(spread_is_over_all_when_one_is_not_enough),
         cmocka_unit_test(spread_keeps_what_is_held_up_in_one_lane),
