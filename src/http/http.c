@@ -304,7 +304,8 @@ static bool init_thread(struct http *http, uint32_t number, struct metrics_shard
     thread->memory_max = http->config->limits.memory_bytes / http->thread_count;
     list_init(&thread->connections);
     list_init(&thread->lessons);
-    list_init(&thread->refusals);
+    for (int i = 0; i < HTTP_HOLDS; i++)
+        list_init(&thread->refusals[i]);
     return init_deadlines(thread, http->config);
 }
 

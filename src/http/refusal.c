@@ -2,26 +2,32 @@
 /* Refusals for overload are held a moment. A client that does not back off sends its next request
  * as soon as it hears of the last one: answered at once, its connections would keep both the http
  * threads and the client busy with refusals, and what is accepted, of this source and of others,
- * would wait for a processor. Held, each connection asks ten times a second at most, and asks for
- * nothing meanwhile.
+ * would wait for a processor. Held, each connection asks ten times a second at most, and twice a
+ * second when it does not wait as long as Retry-After says; and it asks for nothing meanwhile.
  *
  * At the end of the moment they take turns with everything else: a few a turn of the loop, so that
- * the next turn, with what those connections send then, is short. */
+ * the next turn, with what those connections send then, is short. Half of a thread's connections
+ * may be held: through a proxy they are everybody's. */
 #include "http/room.h"
 
 #include "base/clock.h"
 
 enum {
-    HOLD_MS = 100, /* less than what is accepted may take in an overload: queue.age */
+    AGAIN_MS = 1000, /* Retry-After: who asks earlier on the same connection did not wait */
     REFUSALS_A_TURN = 32,
     /* A request that holds more is answered at once: its memory is free again before the next one
        is read. */
     HELD_BODY_BYTES = 16 * 1024,
 };
 
+static const int64_t hold_us[HTTP_HOLDS] = {
+    [HTTP_HOLD_FIRST] = 100000, /* less than what is accepted may take in an overload: queue.age */
+    [HTTP_HOLD_AGAIN] = 500000,
+};
+
 /* In the request's pool. */
 struct refusal {
-    struct list link; /* in its thread's refusals, by due_mono_us */
+    struct list link; /* in one of its thread's refusals, by due_mono_us */
     h2o_req_t *req;
     struct http_thread *thread;
     const struct http_refusal_words *words;
@@ -32,6 +38,7 @@ struct refusal {
 static void leave(struct refusal *refusal, h2o_req_t *req)
 {
     list_remove(&refusal->link);
+    refusal->thread->refusal_count--;
     refusal->req = NULL;
     http_end_waiting(refusal->thread, req);
 }
@@ -50,26 +57,46 @@ void refusal_hold(struct http_thread *thread, h2o_req_t *req,
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
         return;
     }
+    int64_t now_us = clock_mono_us(), refused_us = http_connection_of(req)->refused_mono_us;
+    bool is_again = refused_us && now_us - refused_us < AGAIN_MS * 1000;
+    enum http_hold hold = is_again ? HTTP_HOLD_AGAIN : HTTP_HOLD_FIRST;
     struct refusal *refusal =
         h2o_mem_alloc_shared(&req->pool, sizeof(*refusal), on_refusal_dispose);
-    *refusal = (struct refusal){.req = req,
-                                .thread = thread,
-                                .words = words,
-                                .due_mono_us = clock_mono_us() + HOLD_MS * 1000};
-    list_push_tail(&thread->refusals, &refusal->link);
+    *refusal = (struct refusal){
+        .req = req, .thread = thread, .words = words, .due_mono_us = now_us + hold_us[hold]};
+    list_push_tail(&thread->refusals[hold], &refusal->link);
+    thread->refusal_count++;
     http_begin_waiting(thread, req);
+}
+
+/* The one that is due first, or NULL. */
+static struct refusal *first_due(struct http_thread *thread)
+{
+    struct refusal *first = NULL;
+    for (int i = 0; i < HTTP_HOLDS; i++) {
+        if (list_is_empty(&thread->refusals[i]))
+            continue;
+        struct refusal *one = LIST_ENTRY(thread->refusals[i].next, struct refusal, link);
+        if (!first || one->due_mono_us < first->due_mono_us)
+            first = one;
+    }
+    return first;
 }
 
 void refusal_answer_due(struct http_thread *thread, bool all)
 {
     int64_t now_us = clock_mono_us();
-    for (int i = 0; i < REFUSALS_A_TURN && !list_is_empty(&thread->refusals); i++) {
-        struct refusal *refusal = LIST_ENTRY(thread->refusals.next, struct refusal, link);
-        if (refusal->due_mono_us > now_us && !all)
+    uint32_t held_max = thread->connection_max / 2;
+    struct refusal *refusal;
+    for (int i = 0;
+         (i < REFUSALS_A_TURN || thread->refusal_count > held_max) && (refusal = first_due(thread));
+         i++) {
+        if (refusal->due_mono_us > now_us && !all && thread->refusal_count <= held_max)
             return;
         const struct http_refusal_words *words = refusal->words;
         h2o_req_t *req = refusal->req;
         leave(refusal, req);
+        http_connection_of(req)->refused_mono_us = now_us;
         answer_problem_retry(req, words->status, words->detail, words->retry_after_s);
     }
 }

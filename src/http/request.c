@@ -38,11 +38,6 @@ static struct oh_slice slice_of_iovec(h2o_iovec_t iovec)
     return slice_of(iovec.base ? iovec.base : "", iovec.len);
 }
 
-static struct http_connection *connection_of(h2o_req_t *req)
-{
-    return req->conn->callbacks->get_socket(req->conn)->on_close.data;
-}
-
 /* ---- while a request waits ------------------------------------------------------------------- */
 
 /* Its client sends more, or is gone: libh2o sees that after the answer. While the answer leaves, it
@@ -57,15 +52,15 @@ static void on_stir(h2o_socket_t *socket, const char *err)
 
 void http_begin_waiting(struct http_thread *thread, h2o_req_t *req)
 {
-    h2o_socket_dont_read(connection_of(req)->socket, 1);
-    h2o_socket_read_start(connection_of(req)->socket, on_stir);
+    h2o_socket_dont_read(http_connection_of(req)->socket, 1);
+    h2o_socket_read_start(http_connection_of(req)->socket, on_stir);
     atomic_fetch_add_explicit(&thread->unanswered, 1, memory_order_relaxed);
 }
 
 void http_end_waiting(struct http_thread *thread, h2o_req_t *req)
 {
     if (req)
-        h2o_socket_dont_read(connection_of(req)->socket, 0);
+        h2o_socket_dont_read(http_connection_of(req)->socket, 0);
     atomic_fetch_sub_explicit(&thread->unanswered, 1, memory_order_relaxed);
 }
 
@@ -90,7 +85,7 @@ static bool address_of_text(struct oh_slice text, struct in6_addr *to)
  * that is not itself a trusted proxy. False when it cannot be told: then nobody is allowed. */
 static bool client_address(const struct config *config, h2o_req_t *req, struct in6_addr *client)
 {
-    if (!peers_address(connection_of(req)->socket, client))
+    if (!peers_address(http_connection_of(req)->socket, client))
         return false;
     for (size_t i = req->headers.size; i-- > 0;) {
         const h2o_header_t *header = &req->headers.entries[i];
@@ -199,7 +194,7 @@ static void on_reply_dispose(void *pointer)
 static void await(struct http_thread *thread, h2o_req_t *req, struct delivery *delivery)
 {
     struct reply *reply = h2o_mem_alloc_shared(&req->pool, sizeof(*reply), on_reply_dispose);
-    *reply = (struct reply){req, connection_of(req), delivery};
+    *reply = (struct reply){req, http_connection_of(req), delivery};
     delivery->reply = reply;
     delivery->http_thread = thread->number;
     size_t i = 0;
@@ -236,7 +231,7 @@ static void lend_delivery(struct http_thread *thread, h2o_req_t *req, struct del
     struct http *http = thread->http;
     const struct config_source *source = delivery->source;
     enum admission_verdict verdict = admission_enter(http->admission, delivery);
-    if (verdict == ADMISSION_OK && !memory_lend(connection_of(req), delivery)) {
+    if (verdict == ADMISSION_OK && !memory_lend(http_connection_of(req), delivery)) {
         admission_leave(http->admission, delivery);
         verdict = ADMISSION_FULL;
     }
@@ -657,8 +652,8 @@ static const struct route routes[] = {
 int http_on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
     (void)handler;
-    struct http_thread *thread = connection_of(req)->thread;
-    const h2o_buffer_t *input = connection_of(req)->socket->input;
+    struct http_thread *thread = http_connection_of(req)->thread;
+    const h2o_buffer_t *input = http_connection_of(req)->socket->input;
     if (!head_is_unambiguous(input->bytes, input->size)) {
         req->http1_is_persistent = 0;
         answer_problem(req, 400, "the request frames its body in more than one way");

@@ -27,10 +27,16 @@ struct http_connection {
     struct http_thread *thread;
     h2o_socket_t *socket;
     struct in6_addr peer;
-    bool is_counted;      /* in http->peers */
-    bool is_closing;      /* for its memory */
-    size_t waiting_bytes; /* of its input while it waits for its commit; 0 = it does not */
+    int64_t refused_mono_us; /* its last refusal for overload was answered then; 0 = none was */
+    bool is_counted;         /* in http->peers */
+    bool is_closing;         /* for its memory */
+    size_t waiting_bytes;    /* of its input while it waits for its commit; 0 = it does not */
 };
+
+static inline struct http_connection *http_connection_of(h2o_req_t *req)
+{
+    return req->conn->callbacks->get_socket(req->conn)->on_close.data;
+}
 
 struct http_listener {
     struct http_thread *thread;
@@ -39,6 +45,9 @@ struct http_listener {
     bool is_paused; /* connection cap reached or out of file descriptors */
     int64_t resume_mono_us;
 };
+
+/* Of refusals for overload (http/refusal.c). */
+enum http_hold { HTTP_HOLD_FIRST, HTTP_HOLD_AGAIN, HTTP_HOLDS };
 
 enum http_thread_start { HTTP_STARTING, HTTP_STARTED, HTTP_START_FAILED };
 
@@ -57,8 +66,8 @@ struct http_thread {
     int64_t memory_look_us;           /* when to look again */
     bool trim;                        /* once less is held, give back what malloc keeps */
     struct list lessons;              /* handshakes that brought a secret (http/lesson.c) */
-    struct list refusals;             /* for overload, held a moment (http/refusal.c) */
-    uint32_t lesson_count;
+    struct list refusals[HTTP_HOLDS]; /* for overload, held a moment (http/refusal.c) */
+    uint32_t lesson_count, refusal_count;
     struct http_deadline *deadlines; /* one for each different ack deadline of the sources */
     size_t deadline_count;
 

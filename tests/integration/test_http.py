@@ -3,11 +3,14 @@ clients: each gets its answer, nobody else notices, nothing is lost."""
 
 import base64
 import concurrent.futures
+import itertools
 import json
 import re
 import socket
 import ssl
+import statistics
 import struct
+import threading
 import time
 import uuid
 
@@ -182,20 +185,57 @@ def test_too_fast_is_429_after_verification(start_gateway, database):
     assert stored(database) == statuses.count(200)
 
 
-def test_who_does_not_back_off_is_refused_ten_times_a_second(start_gateway):
-    """A refusal for overload is held for 100 ms, so a connection cannot keep the gateway busy with refusals."""
+def refused_for(gateway, source, seconds, connections=1):
+    """How often a source beyond its rate is refused on connections that never wait; one thread each."""
+    refused = []
+
+    def run():
+        with gateway.wire() as one:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                body = source.encode(source.event())
+                one.send(wire.request_bytes("POST", f"/in/{source.name}", source.sign(body), body))
+                if one.answer().status == 429:
+                    refused.append(time.monotonic())
+
+    threads = [threading.Thread(target=run) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return refused
+
+
+def test_who_does_not_back_off_is_refused_twice_a_second(start_gateway):
+    """A refusal for overload is held for 100 ms, and for 500 ms where the connection was refused less than a second
+    ago: it cannot keep the gateway busy with refusals."""
     source, calm = sign.Hmac("slow", rate_limit={"per_second": 1, "burst": 1}), sign.Hmac("calm")
     gateway = start_gateway(sources=[source, calm])
     assert gateway.deliver("slow", source.event()).status == 200
-    with gateway.wire() as one:
-        began, refused = time.monotonic(), 0
-        while time.monotonic() - began < 0.8:
-            body = source.encode(source.event())
-            one.send(wire.request_bytes("POST", "/in/slow", source.sign(body), body))
-            refused += one.answer().status == 429
-        took = time.monotonic() - began
-    assert 1 <= refused <= took / 0.1, (refused, took)
+    refused = refused_for(gateway, source, 1.7)
+    assert len(refused) > 1 and all(later - earlier > 0.49 for earlier, later in itertools.pairwise(refused)), refused
     assert gateway.deliver("calm", calm.event()).status == 200
+
+
+def test_a_connection_that_was_not_refused_before_waits_a_tenth(start_gateway):
+    source = sign.Hmac("slow", rate_limit={"per_second": 1, "burst": 1})
+    gateway = start_gateway(sources=[source])
+    took = []
+    while len(took) < 5:
+        body, began = source.encode(source.event()), time.monotonic()
+        with gateway.wire() as one:
+            one.send(wire.request_bytes("POST", "/in/slow", source.sign(body), body))
+            if one.answer().status == 429:
+                took.append(time.monotonic() - began)
+    assert min(took) > 0.099 and statistics.median(took) < 0.5, took
+
+
+def test_held_refusals_leave_connections_for_the_others(start_gateway):
+    """Half of all connections are held, so that a proxy in front has some for those that are not refused."""
+    source = sign.Hmac("slow", rate_limit={"per_second": 1, "burst": 1})
+    gateway = start_gateway({"limits": {"connections": 8}}, sources=[source])
+    assert gateway.deliver("slow", source.event()).status == 200
+    assert len(refused_for(gateway, source, 0.8, connections=7)) > 7 * 3 * 3
 
 
 # ---- bodies --------------------------------------------------------------------------------------------
