@@ -173,7 +173,7 @@ static void pace_wait_grows_while_a_batch_is_late(void **state)
     for (int64_t late_us = 10000; late_us <= 200000; late_us += 10000) {
         int64_t wait_us = pace_wait_us(EVENT_NS, 1000, BATCH, EXPECTED_US + late_us, 100);
         assert_true(wait_us > before_us);
-        assert_true(wait_us - in_time_us >= late_us);
+        assert_int_equal(wait_us - in_time_us, late_us);
         before_us = wait_us;
     }
 }
