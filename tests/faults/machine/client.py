@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import ssl
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -26,13 +27,13 @@ REMEMBERED = 100_000  # acknowledged deliveries that may be sent again
 class Connection:
     """One kept-alive connection; opened again when it broke."""
 
-    def __init__(self, endpoints, rng):
-        self.endpoints, self.random = endpoints, rng
+    def __init__(self, endpoints, rng, tls=None):
+        self.endpoints, self.random, self.tls = endpoints, rng, tls
         self.reader = self.writer = None
 
     async def open(self):
         host, port = self.random.choice(self.endpoints)
-        self.reader, self.writer = await asyncio.wait_for(asyncio.open_connection(host, port), 3)
+        self.reader, self.writer = await asyncio.wait_for(asyncio.open_connection(host, port, ssl=self.tls), 3)
 
     def close(self):
         if self.writer is not None:
@@ -61,6 +62,8 @@ class Client:
         self.journal = journal.Writer(settings["journal"])
         self.expected = {tuple(pair) for pair in settings["expected"]}
         self.endpoints = [tuple(pair) for pair in settings["endpoints"]]
+        # The tests' own certificate, of which nobody knows who signed it.
+        self.tls = ssl._create_unverified_context() if settings["tls"] else None  # pylint: disable=protected-access
         self.retries, self.order = [], itertools.count()
         self.under_way = {}
         self.acked = collections.deque(maxlen=REMEMBERED)  # (when, delivery)
@@ -159,7 +162,7 @@ class Client:
     # ---- the loops
 
     async def work(self):
-        loop, connection = asyncio.get_running_loop(), Connection(self.endpoints, self.random)
+        loop, connection = asyncio.get_running_loop(), Connection(self.endpoints, self.random, self.tls)
         gap = 1 / self.settings["deliveries_per_second"]
         while not self.stopping:
             now = loop.time()

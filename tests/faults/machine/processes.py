@@ -15,6 +15,7 @@ import urllib.request
 from machine.journal import now_us
 from support.gateway import SANITIZER, environment
 from support.process import free_port, spawn
+from support.sign import self_signed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOKEN = "token-of-the-faults"
@@ -23,19 +24,22 @@ TOKEN = "token-of-the-faults"
 class Gateway:
     """One `oncehook serve` on a port that stays the same."""
 
-    def __init__(self, root, binary, name="gateway"):
+    def __init__(self, root, binary, name="gateway", tls=False):
         self.root, self.binary, self.name = root, binary, name
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.tls_port = free_port(), free_port(), free_port() if tls else 0
         self.spool = os.path.join(root, f"{name}-spool")
         self.config_path, self.log_path = os.path.join(root, f"{name}.yaml"), os.path.join(root, f"{name}.log")
         self.child, self.env, self.prefix = None, {}, []
 
-    def configure(self, database_url, sources, outage, **more):
+    def configure(self, database_url, sources, outage, spool_bytes):
         config = {"listen": {"http": f"127.0.0.1:{self.port}"},
                   "admin": {"listen": f"127.0.0.1:{self.admin_port}", "token": TOKEN},
                   "database": {"url": database_url, "lanes": 2, "connect_timeout": "2s"},
                   "ack_deadline": "2s", "outage": outage, "sources": sources,
-                  "spool": {"directory": self.spool, "bytes": "1GiB"}, **more}
+                  "spool": {"directory": self.spool, "bytes": spool_bytes}}
+        if self.tls_port:
+            certificate, key = self_signed(self.root)
+            config["listen"].update(https=f"127.0.0.1:{self.tls_port}", tls={"certificate": certificate, "key": key})
         with open(self.config_path, "w", encoding="utf-8") as file:
             json.dump(config, file, indent=1)  # JSON is YAML
 

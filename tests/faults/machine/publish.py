@@ -68,16 +68,15 @@ def figures(results):
 
 
 def sweep_table(results):
-    swept = collections.defaultdict(collections.Counter)
-    for result in results:
-        if "swept" in result:
-            site = SITES[result["swept"]["site"]]
-            key = (site.call, site.inject.partition("=")[2],
-                   "start" if site.starting else "work", site.outage or "refuse")
-            swept[key].update({name: value for name, value in result["swept"].items() if name != "site"})
-    return table(["call", "becomes", "while it", "outage", "calls struck", "did not start", "left"],
-                 [[f"`{call}`", becomes, when, outage, row["struck"], row["refused_to_start"] or "", row["left"] or ""]
-                  for (call, becomes, when, outage), row in swept.items()])
+    rows = []
+    for swept in (result["swept"] for result in results):
+        site = SITES[swept["site"]]
+        rows.append([f"`{site.call}`" + (", TLS" if site.world == "tls" else ""), site.becomes.replace("+", ", then "),
+                     "start" if site.starting else "work", site.outage or "refuse", f"{swept['struck']:,}",
+                     report.say_every(swept), f"{swept['deepest']:,}", swept["no_more"] and "yes" or "", swept["refused_to_start"] or "",
+                     swept["left"] or ""])
+    return table(["call", "becomes", "while it", "outage", "calls struck", "every N up to", "greatest N", "no more of them",
+                  "did not start", "left"], rows)
 
 
 def picture(result):

@@ -22,6 +22,12 @@ def milliseconds(values):
     return f"{percentile(values, 50):.0f} / {percentile(values, 99):.0f} / {max(values):.0f}"
 
 
+def say_every(swept):
+    """Up to which N every call was struck, by the names of threads, those that came deepest first."""
+    deepest = sorted(swept["every"].items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{number:,} ({name})" for name, number in deepest if number) or "0"
+
+
 def round_line(result):
     counts = collections.Counter(result["faults"][:len(result["struck"])])
     totals = result["totals"]
@@ -33,6 +39,7 @@ def round_line(result):
         swept = result["swept"]
         text += f"{swept['site']}: {swept['struck']} calls" + "".join(
             f", {what.replace('_', ' ')} {swept[what]}" for what in ("refused_to_start", "left") if swept[what])
+        text += f"; every one up to {say_every(swept)}"
     lines = [text]
     for kind, count in result["counts"].items():
         if count:

@@ -40,7 +40,7 @@ LONG = {
               **dict.fromkeys(["gateway-stop", "postgres-stop", "pg-cut", "pg-stall", "pg-half-open",
                                "pg-lost-answer", "twin-crash", "disk-data", "disk-wal"], 3)},
 }
-LONG_CALLS = 15
+LONG_CALLS, LONG_DEPTH = 15, 500
 
 
 def plan_counts(wanted_of, seed):
@@ -114,8 +114,10 @@ class Runner:
         started, began_us = time.monotonic(), now_us()
         result = {**spec, "struck": [], "counts": {}, "problems": [], "totals": {}}
         try:
+            if "sweep" in spec:
+                sweep.check_tool(spec["sweep"], self.binary)
             world = self.world_for(spec)
-            world.begin(spec["seed"], self.rate, self.clients)
+            world.begin(spec["seed"], self.rate, self.clients, *([sweep.SPOOL_BYTES] if "sweep" in spec else []))
             world.wait_for_commits()
             if "sweep" in spec:
                 sweep.strike_all(world, spec, result, deadline, self.live)

@@ -21,12 +21,17 @@ FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
 DISK_MIB = {"data": 160, "wal": 48, "spool": 48}
 # name -> what is special about it
 KINDS = {"plain": set(), "net": {"proxy"}, "twin": {"two gateways"}, "disks": {"mounts"},
-         "clock": {"faketime"}, "sync": {"standby"}, "async": {"standby"}}
+         "clock": {"faketime"}, "sync": {"standby"}, "async": {"standby"}, "tls": {"tls"}}
 TEMPLATE = "oncehook_template"
 
 
 class Skipped(Exception):
     """This machine cannot do it; says why."""
+
+
+def is_sanitized(binary):
+    """Its library wants to be first, so none goes before it."""
+    return "asan" in subprocess.run(["ldd", binary], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 class Disk:
@@ -93,7 +98,7 @@ class World:
             second.follow(first)
             first.set_synchronous("*" if self.kind == "sync" else "")
         for number in range(2 if "two gateways" in self.special else 1):
-            gateway = Gateway(self.root, self.binary, f"gateway-{number}")
+            gateway = Gateway(self.root, self.binary, f"gateway-{number}", "tls" in self.special)
             if "mounts" in self.special:
                 gateway.spool = os.path.join(self.disks["spool"].path, "spool")
             if "faketime" in self.special:
@@ -107,7 +112,7 @@ class World:
         library = next(filter(os.path.exists, FAKETIME), None)
         if library is None:
             raise Skipped("libfaketime is not installed")
-        if "asan" in subprocess.run(["ldd", self.binary], stdout=subprocess.PIPE, text=True, check=True).stdout:
+        if is_sanitized(self.binary):
             raise Skipped("libfaketime does not go with AddressSanitizer")
         self.set_clock(who, 0)
         return {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": os.path.join(self.root, f"clock-{who}"),
@@ -150,7 +155,7 @@ class World:
 
     # ---- a round
 
-    def begin(self, seed, rate, clients):
+    def begin(self, seed, rate, clients, spool_bytes="1GiB"):
         """A new database, gateways on it, load from `clients` processes of together `rate` deliveries/s."""
         self.serial += 1
         self.random = random.Random(f"{seed}:world")
@@ -164,9 +169,9 @@ class World:
         secrets = {name: f"{self.random.getrandbits(128):032x}" for name, *_ in traffic.SOURCES}
         for gateway in self.gateways:
             shutil.rmtree(gateway.spool, ignore_errors=True)
-            gateway.configure(self.gateway_url(), traffic.configuration(secrets), self.outage)
+            gateway.configure(self.gateway_url(), traffic.configuration(secrets), self.outage, spool_bytes)
             gateway.start()
-        ports = [self.http_port] if self.proxies else [gateway.port for gateway in self.gateways]
+        ports = [self.http_port] if self.proxies else [gateway.tls_port or gateway.port for gateway in self.gateways]
 
         def settings(number):
             path = os.path.join(self.root, f"journal-{self.serial}-{number}")
@@ -174,7 +179,7 @@ class World:
                 os.unlink(path)
             return {"seed": f"{seed}:{number}", "prefix": f"e{self.serial}c{number}", "secrets": secrets,
                     "campaign": self.campaign, "journal": path, "connections": max(4, 24 // clients),
-                    "endpoints": [("127.0.0.1", port) for port in ports],
+                    "endpoints": [("127.0.0.1", port) for port in ports], "tls": "tls" in self.special,
                     "deliveries_per_second": rate / clients,
                     # A gateway whose clock is behind refuses what is signed in its future.
                     "expected": [(401, "stripe")] if "faketime" in self.special else []}
