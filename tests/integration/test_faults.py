@@ -75,7 +75,7 @@ def test_what_was_struck_is_read_from_the_log(tmp_path):
     path.write_text(LOG)
     assert (log.read().struck, log.strikes, log.deepest) == ({"lane": {2, 3}, "upkeep": {1}}, 3, 3)
     assert killed.read().struck["upkeep"] == {1, 2}, "a kill has no word of strace's"
-    assert [sweep.every(found) for found in ({2, 3}, {1}, {1, 2, 4})] == [0, 1, 2]
+    assert sweep.runs({4, 2, 1, 9, 8}) == [[1, 2], [4, 4], [8, 9]]
 
 
 def test_strace_counts_as_the_log_is_read(tmp_path):
@@ -130,8 +130,11 @@ def test_behind_half_a_write_is_what_was_ordered(tmp_path):
 
 
 def test_a_table_says_how_deep_a_sweep_came():
-    swept = {"site": "writev:short:tls", "struck": 1200, "refused_to_start": 0, "left": 0, "no_more": 0, "deepest": 1401,
-             "every": {"http": 1184, "main": 0, "lane": 2}}
-    assert report.say_every(swept) == "1,184 (http), 2 (lane)"
+    swept = {"site": "writev:short:tls", "struck": 1200, "refused_to_start": 0, "left": 0, "no_more": 0,
+             "calls": {"main": [[7, 9]], "lane": [[1, 2]], "http": [[1, 1184], [1401, 1401]]}}
     row = publish.sweep_table([{"swept": swept}]).splitlines()[2]
     assert row == "| `writev`, TLS | short | work | refuse | 1,200 | 1,184 (http), 2 (lane) | 1,401 |  |  |  |"
+    swept.update(site="writev:SIGKILL", calls={"http": [[1, 3], [5, 5]], "main": [[4, 4]]}, no_more=1)
+    row = publish.sweep_table([{"swept": swept}]).splitlines()[2]
+    assert row == "| `writev` | SIGKILL | work | refuse | 1,200 | 5 | 5 | yes |  |  |", "in one thread or another"
+    assert report.say_depth({**swept, "calls": {}}) == ("0", "0")

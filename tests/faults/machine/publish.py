@@ -73,7 +73,7 @@ def sweep_table(results):
         site = SITES[swept["site"]]
         rows.append([f"`{site.call}`" + (", TLS" if site.world == "tls" else ""), site.becomes.replace("+", ", then "),
                      "start" if site.starting else "work", site.outage or "refuse", f"{swept['struck']:,}",
-                     report.say_every(swept), f"{swept['deepest']:,}", swept["no_more"] and "yes" or "", swept["refused_to_start"] or "",
+                     *report.say_depth(swept), swept["no_more"] and "yes" or "", swept["refused_to_start"] or "",
                      swept["left"] or ""])
     return table(["call", "becomes", "while it", "outage", "calls struck", "every N up to", "greatest N", "no more of them",
                   "did not start", "left"], rows)

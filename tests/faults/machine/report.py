@@ -2,8 +2,10 @@
 
 import collections
 
+from machine import sweep
 from machine.checker import KINDS
 from machine.faults import FAULTS
+from machine.sweep import SITES
 
 
 def is_bad(result):
@@ -22,10 +24,16 @@ def milliseconds(values):
     return f"{percentile(values, 50):.0f} / {percentile(values, 99):.0f} / {max(values):.0f}"
 
 
-def say_every(swept):
-    """Up to which N every call was struck, by the names of threads, those that came deepest first."""
-    deepest = sorted(swept["every"].items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{number:,} ({name})" for name, number in deepest if number) or "0"
+def say_depth(swept):
+    """(up to which N every call was struck, the greatest N). By the names of threads where each of them has its turn;
+    what ends or begins a process strikes who comes first."""
+    calls = swept["calls"]
+    if SITES[swept["site"]].strikes_once:
+        numbers = {number for runs in calls.values() for first, last in runs for number in range(first, last + 1)}
+        calls = {"any": sweep.runs(numbers)}
+    every = sorted(((runs[0][1], name) for name, runs in calls.items() if runs and runs[0][0] == 1), reverse=True)
+    greatest = max((runs[-1][1] for runs in calls.values() if runs), default=0)
+    return ", ".join(f"{number:,}" + (f" ({name})" if name != "any" else "") for number, name in every) or "0", f"{greatest:,}"
 
 
 def round_line(result):
@@ -39,7 +47,7 @@ def round_line(result):
         swept = result["swept"]
         text += f"{swept['site']}: {swept['struck']} calls" + "".join(
             f", {what.replace('_', ' ')} {swept[what]}" for what in ("refused_to_start", "left") if swept[what])
-        text += f"; every one up to {say_every(swept)}"
+        text += "; every one up to {}, at most {}".format(*say_depth(swept))
     lines = [text]
     for kind, count in result["counts"].items():
         if count:

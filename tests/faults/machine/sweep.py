@@ -8,7 +8,6 @@ import collections
 import contextlib
 import dataclasses
 import errno
-import itertools
 import os
 import random
 import re
@@ -165,9 +164,15 @@ class Log:
         return max(self.calls.values(), default=0)
 
 
-def every(numbers):
-    """The greatest N up to which they are all there."""
-    return next(number for number in itertools.count() if number + 1 not in numbers)
+def runs(numbers):
+    """Numbers as [first, last] of each run of them."""
+    made = []
+    for number in sorted(numbers):
+        if made and number == made[-1][1] + 1:
+            made[-1][1] = number
+        else:
+            made.append([number, number])
+    return made
 
 
 class Strace:
@@ -264,13 +269,12 @@ class Sweep:
             self.recover()
             self.marks["struck"] += self.log.read().strikes
             for name, numbers in self.log.struck.items():
-                self.struck["any" if self.site.kills else name] |= numbers  # who comes first ends all
+                self.struck[name] |= numbers
             misses = 0 if self.log.strikes else misses + 1
             if misses == 3:
                 self.marks["no_more"] = 1
                 break
-        self.marks["every"] = {name: every(numbers) for name, numbers in self.struck.items()}
-        self.marks["deepest"] = max(itertools.chain([0], *self.struck.values()))
+        self.marks["calls"] = {name: runs(numbers) for name, numbers in self.struck.items()}
 
     def strike_start(self, number, step):
         """Starts the gateway anew."""
