@@ -239,6 +239,8 @@ static enum oh_status find_key(const struct options *options, const struct confi
     struct oh_recipe_info info;
     oh_recipe_describe(source->recipe, &info);
     if (!info.has_private_key) {
+        if (source->secret_count == 0)
+            return oh_fail(err, OH_INVALID, "source %s has no secret to sign with", source->name);
         *key = source->secrets[0].bytes;
         return OH_OK;
     }

@@ -273,8 +273,9 @@ static bool repair_rows(const struct audit *audit, long long first)
         "array_agg(at)) FROM pg_temp.audit_drift WHERE is_mendable AND number >= $1::integer "
         "AND number < $1::integer + 500",
         1, values);
+    bool is_done = result != NULL;
     PQclear(result);
-    return result != NULL;
+    return is_done;
 }
 _Static_assert(REPAIR_ROWS == 500, "stands in the statement above");
 

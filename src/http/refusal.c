@@ -6,8 +6,9 @@
  * second when it does not wait as long as Retry-After says; and it asks for nothing meanwhile.
  *
  * At the end of the moment they take turns with everything else: a few a turn of the loop, so that
- * the next turn, with what those connections send then, is short. Half of a thread's connections
- * may be held: through a proxy they are everybody's. */
+ * the next turn, with what those connections send then, is short. While three quarters of a
+ * thread's connections are held, the moment is the short one for all: through a proxy the
+ * connections are everybody's. */
 #include "http/room.h"
 
 #include "base/clock.h"
@@ -69,29 +70,30 @@ void refusal_hold(struct http_thread *thread, h2o_req_t *req,
     http_begin_waiting(thread, req);
 }
 
-/* The one that is due first, or NULL. */
-static struct refusal *first_due(struct http_thread *thread)
+/* The one that is due first, at *due_us; NULL = there is none. */
+static struct refusal *first_due(struct http_thread *thread, int64_t *due_us)
 {
+    bool is_crowded = thread->refusal_count > thread->connection_max - thread->connection_max / 4;
     struct refusal *first = NULL;
     for (int i = 0; i < HTTP_HOLDS; i++) {
         if (list_is_empty(&thread->refusals[i]))
             continue;
         struct refusal *one = LIST_ENTRY(thread->refusals[i].next, struct refusal, link);
-        if (!first || one->due_mono_us < first->due_mono_us)
-            first = one;
+        int64_t early_us = is_crowded ? hold_us[i] - hold_us[HTTP_HOLD_FIRST] : 0;
+        if (first && one->due_mono_us - early_us >= *due_us)
+            continue;
+        first = one;
+        *due_us = one->due_mono_us - early_us;
     }
     return first;
 }
 
 void refusal_answer_due(struct http_thread *thread, bool all)
 {
-    int64_t now_us = clock_mono_us();
-    uint32_t held_max = thread->connection_max / 2;
+    int64_t now_us = clock_mono_us(), due_us;
     struct refusal *refusal;
-    for (int i = 0;
-         (i < REFUSALS_A_TURN || thread->refusal_count > held_max) && (refusal = first_due(thread));
-         i++) {
-        if (refusal->due_mono_us > now_us && !all && thread->refusal_count <= held_max)
+    for (int i = 0; i < REFUSALS_A_TURN && (refusal = first_due(thread, &due_us)); i++) {
+        if (due_us > now_us && !all)
             return;
         const struct http_refusal_words *words = refusal->words;
         h2o_req_t *req = refusal->req;

@@ -76,8 +76,6 @@ static void decide(struct batch *batch, struct delivery_event *event, enum deliv
 {
     struct delivery *delivery = event->delivery;
     count_outcome(batch, event, outcome);
-    batch->bound += outcome == DELIVERY_CAPTURED &&
-                    (event->event->has_enrollment || event->event->has_instance);
     if (!delivery_decide(event, outcome))
         return;
     delivery->next_decided = batch->decided;
@@ -148,8 +146,11 @@ static void take_commit(struct batch *batch, struct delivery_event **rows, size_
     metrics_observe_batch_events(batch->shard, (uint32_t)count);
     metrics_observe_commit_us(batch->shard, now_us - sent_us);
     for (size_t i = 0; i < count; i++) {
+        const struct oh_event *event = rows[i]->event;
         uint32_t source = rows[i]->delivery->source->number;
         rows[i]->outcome = batch->outcomes[i];
+        batch->has_locked |=
+            (event->has_enrollment || event->has_instance) && batch->outcomes[i] != DELIVERY_ORPHAN;
         if (recent_learn(batch->recent, generation, rows[i], now_s) &&
             batch->outcomes[i] != DELIVERY_DUPLICATE)
             metrics_count_id_changed(batch->shard, source);
@@ -439,7 +440,7 @@ void batch_run(struct batch *batch)
 {
     batch->wants = BATCH_WANTS_NOTHING;
     batch->commits = batch->faults = batch->settled = 0;
-    batch->bound = 0;
+    batch->has_locked = false;
     batch->bisect_until_mono_us = 0;
     batch->sent = select_rows(batch);
     if (batch->sent > 0)

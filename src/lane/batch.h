@@ -34,7 +34,7 @@ struct batch {
     uint32_t slot_count;             /* power of two, at least twice the events */
     /* While it runs. */
     size_t sent;              /* rows that went to PostgreSQL as events; valid after batch_run() */
-    size_t bound;             /* of those, how many have counters, whose rows it locked; likewise */
+    bool has_locked;          /* it locked rows of counters, as duplicates do, too; likewise */
     uint32_t commits, faults; /* statements */
     uint32_t settled;         /* rows that bisecting or the quarantine has come to an end with */
     int64_t bisect_until_mono_us; /* 0 = nothing was bisected yet */

@@ -414,7 +414,7 @@ static bool is_time_to_stop(struct lane *lane)
     if (!atomic_load(&lane->lanes->stopping))
         return false;
     pthread_mutex_lock(&lane->mutex);
-    bool is_empty = has_nothing(lane);
+    bool is_empty = turns_is_empty(&lane->turns); /* what is from the spool stays there */
     pthread_mutex_unlock(&lane->mutex);
     return is_empty || clock_mono_us() > atomic_load(&lane->lanes->stop_deadline_mono_us) ||
            state_of(lane) != LINK_UP;
@@ -435,7 +435,7 @@ static void run_batch(struct lane *lane)
     if (!batch->bisect_until_mono_us && batch->sent > 0)
         pace_note(&lane->pace, count, took_us);
     if (batch->sent > 0)
-        pace_note_locks(&lane->pace, batch->bound > 0);
+        pace_note_locks(&lane->pace, batch->has_locked || batch->commits == 0);
     if (lane->number == 0 && took_us > SPREAD_HELD_UP_US)
         spread_let_go(&lane->lanes->spread);
     atomic_store_explicit(&lane->event_ns, lane->pace.event_ns, memory_order_relaxed);

@@ -95,14 +95,16 @@ void pace_note_locks(struct pace *pace, bool has_locked)
 
 /* Where processors are shared, one in 100 waits half as long again as the mean for what is work. A
  * network or a standby takes always about the same. Of a stall nobody knows the end: as long again
- * as the batch is late. */
+ * as the batch is late, once it is known what it should take. */
 int64_t pace_wait_us(int64_t event_ns, int64_t fixed_us, size_t in_flight, int64_t elapsed_us,
                      size_t before)
 {
     int64_t batch_us = (int64_t)in_flight * event_ns / 1000;
     int64_t left_us = batch_us > elapsed_us ? batch_us - elapsed_us : 0;
     int64_t late_us = elapsed_us - (batch_us > fixed_us ? batch_us : fixed_us);
+    if (event_ns == 0 || fixed_us == 0 || late_us < 0)
+        late_us = 0;
     int64_t mean_us = left_us + (int64_t)before * event_ns / 1000 + batch_us;
     int64_t work_us = mean_us > 2 * fixed_us ? mean_us - 2 * fixed_us : 0;
-    return mean_us + mean_us / 4 + work_us / 4 + (late_us > 0 ? late_us : 0);
+    return mean_us + mean_us / 4 + work_us / 4 + late_us;
 }

@@ -63,7 +63,7 @@ struct pace_shares {
 struct pace_shares pace_share(const struct pace *pace, size_t most, bool has_fresh,
                               bool has_drained);
 
-/* A batch is over that locked rows of counters, or locked none. */
+/* A batch is over that locked rows of counters, or failed, or that locked none. */
 void pace_note_locks(struct pace *pace, bool has_locked);
 
 /* What an event that comes now waits for its commit, in 99 of 100 cases: what is left of the batch

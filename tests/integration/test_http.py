@@ -231,11 +231,14 @@ def test_a_connection_that_was_not_refused_before_waits_a_tenth(start_gateway):
 
 
 def test_held_refusals_leave_connections_for_the_others(start_gateway):
-    """Half of all connections are held, so that a proxy in front has some for those that are not refused."""
+    """While three quarters of a thread's connections are held, all are for a tenth only: behind a proxy they are
+    everybody's. One of two threads has four of seven, of four that it may have."""
     source = sign.Hmac("slow", rate_limit={"per_second": 1, "burst": 1})
     gateway = start_gateway({"limits": {"connections": 8}}, sources=[source])
     assert gateway.deliver("slow", source.event()).status == 200
-    assert len(refused_for(gateway, source, 0.8, connections=7)) > 7 * 3 * 3
+    refused = refused_for(gateway, source, 2, connections=7)
+    each_half_s, each_tenth = 7 * (2 / 0.5 + 1), 7 * (2 / 0.1 + 1)
+    assert each_half_s < len(refused) <= each_tenth, len(refused)
 
 
 # ---- bodies --------------------------------------------------------------------------------------------

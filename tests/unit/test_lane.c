@@ -189,6 +189,9 @@ static void pace_wait_of_a_distant_server_is_no_overload(void **state)
         pace_note(&small, (size_t)(2 + i % 4), 120000);
     for (int64_t elapsed_us = 0; elapsed_us <= 130000; elapsed_us += 10000)
         assert_in_range(pace_wait_us(small.event_ns, small.fixed_us, 4, elapsed_us, 3), 0, AGE_US);
+    /* Nothing is learned yet, or not what a batch takes beside its events. */
+    assert_int_equal(pace_wait_us(0, 0, 1, 130000, 3), 0);
+    assert_in_range(pace_wait_us(50000, 0, 10, 130000, 3), 0, 2000);
     for (int i = 0; i < 80; i++)
         pace_note(&large, (size_t)(100 + 20 * (i % 6)), 55000 + 10 * (i % 6));
     for (size_t ms = 0; ms <= 55; ms += 5) /* as many come as it takes */
