@@ -15,12 +15,13 @@ def request(source, enrollment):
 
 
 def unread(gateway, one):
-    """Bytes of this connection that the kernel holds for the gateway (/proc/net/tcp: rx_queue)."""
-    port = one.socket.getsockname()[1]
+    """Bytes of this connection that the kernel holds for the gateway (/proc/net/tcp: rx_queue). By both ports: other
+    processes' connections stand there too, and may have this client's."""
+    ports = one.socket.getpeername()[1], one.socket.getsockname()[1]
     with open(f"/proc/{gateway.child.pid}/net/tcp", encoding="ascii") as table:
         for line in list(table)[1:]:
-            _, _, remote, _, queues, *_ = line.split()
-            if int(remote.rpartition(":")[2], 16) == port:
+            _, local, remote, _, queues, *_ = line.split()
+            if tuple(int(end.rpartition(":")[2], 16) for end in (local, remote)) == ports:
                 return int(queues.rpartition(":")[2], 16)
     raise AssertionError("no such connection")
 
