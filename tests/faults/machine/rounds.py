@@ -117,7 +117,7 @@ class Runner:
             if "sweep" in spec:
                 sweep.check_tool(spec["sweep"], self.binary)
             world = self.world_for(spec)
-            world.begin(spec["seed"], self.rate, self.clients, *([sweep.SPOOL_BYTES] if "sweep" in spec else []))
+            world.begin(spec["seed"], self.rate, self.clients, *([sweep.spool_bytes(spec["sweep"])] if "sweep" in spec else []))
             world.wait_for_commits()
             if "sweep" in spec:
                 sweep.strike_all(world, spec, result, deadline, self.live)

@@ -26,7 +26,6 @@ COMB_S = {"": 4, "spool": 2}  # in which a comb should come as deep as it is tol
 START_CALLS = 1000
 DRAIN_S = 8      # in which a spool is drained, and its files are put away
 TEETH = 37       # a connection takes less calls of any kind than that; prime, so that no habit is struck alike
-SPOOL_BYTES = "16MiB"  # of segments of 1 MiB: an outage makes many, moves their logs into them, and deletes them
 FAR = 10         # how many N beyond --calls are tried, one by one, where each is the end of the process
 
 
@@ -95,6 +94,12 @@ def plan(names, seed, calls, depth, outages):
     for index, spec in enumerate(rounds, FIRST_INDEX):
         spec.update(index=index, seed=f"{seed}:{index}")
     return rounds
+
+
+def spool_bytes(name):
+    """Small while it works: of segments of 1 MiB an outage makes many, moves their logs into them, and deletes them.
+    At a start that of many outages waits."""
+    return "1GiB" if SITES[name].starting else "16MiB"
 
 
 def strikes(site, calls, depth, seed):
@@ -274,6 +279,9 @@ class Sweep:
             if misses == 3:
                 self.marks["no_more"] = 1
                 break
+        if self.site.starting:
+            self.gateway.kill()  # strace is with it until then, and might kill it while the spool is drained
+            self.gateway.start()
         self.marks["calls"] = {name: runs(numbers) for name, numbers in self.struck.items()}
 
     def strike_start(self, number, step):
