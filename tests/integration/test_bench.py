@@ -325,7 +325,7 @@ def test_what_cannot_work_is_said_before_anything_is_started(argv, words):
 
 @pytest.mark.parametrize("program, words", [
     ("bench/turns", "by turns"), ("tests/faults/run", "--sweep"), ("tests/faults/report", "--write"),
-    ("tests/faults/mutants", "undecided-is-200"), ("tests/faults/long", "About an hour")])
+    ("tests/faults/mutants", "undecided-is-200"), ("tests/faults/long", "Two to three")])
 def test_help_is_help(program, words):
     done = process.run([os.path.join(REPOSITORY, program), "--help"], timeout=30, check=False)
     assert done.returncode == 0 and words in done.stdout and done.stderr == "", done
