@@ -414,7 +414,7 @@ static int run(struct options *options, const struct client_options *client_opti
 static int prepare(struct options *options, const struct config *config, struct target *target)
 {
     char *key_text = NULL, host[256];
-    struct oh_slice key;
+    struct oh_slice key = {NULL, 0};
     struct oh_error err = {0};
     struct oh_signer *signer = NULL;
     struct maker_plan *plan = NULL;
