@@ -28,7 +28,7 @@ static const int64_t hold_us[HTTP_HOLDS] = {
 
 /* In the request's pool. */
 struct refusal {
-    struct list link; /* in one of its thread's refusals, by due_mono_us */
+    struct list link; /* in one of its thread's refusals, by due_mono_us; in none: it has left */
     h2o_req_t *req;
     struct http_thread *thread;
     const struct http_refusal_words *words;
@@ -40,14 +40,13 @@ static void leave(struct refusal *refusal, h2o_req_t *req)
 {
     list_remove(&refusal->link);
     refusal->thread->refusal_count--;
-    refusal->req = NULL;
     http_end_waiting(refusal->thread, req);
 }
 
 static void on_refusal_dispose(void *pointer)
 {
     struct refusal *refusal = pointer;
-    if (refusal->req)
+    if (!list_is_empty(&refusal->link))
         leave(refusal, NULL);
 }
 
