@@ -14,8 +14,8 @@
 
 enum {
     LOOKUPS_MAX = 100000, /* numbers in one chunk, found or not */
-    FAILURES_MAX = 3,     /* I/O errors at one number before it is lost */
-    PAUSE_MS = 200,       /* after an error that may pass */
+    FAILURES_MAX = 3, /* I/O errors at one number before it is lost, patience being at its end */
+    PAUSE_MS = 200,   /* after an error that may pass */
     ARENA_FIRST_BYTES = 64 * 1024,
     YEAR_S = 365 * 24 * 3600,
 };
@@ -189,6 +189,7 @@ static enum take_result take_row(struct spool *spool, struct owned_chunk *owned,
         return status == OH_UNREADABLE ? TAKE_CHANGED : TAKE_NO_MEMORY;
     if (!dress(spool, owned, &record))
         return TAKE_NO_MEMORY;
+    spool->reader.failing_since_mono_us = 0;
     owned->chunk.deliveries[owned->chunk.count++] = record.delivery;
     owned->bytes += row->bytes.len;
     return TAKE_DONE;
@@ -209,11 +210,28 @@ static void pause_reading(struct spool_reader *reader, enum segment_result resul
         reader->retry_at_mono_us = clock_mono_us() + PAUSE_MS * 1000;
 }
 
-/* Whether the segment is opened and read again before anything counts as lost: the disk may have
- * failed for a moment, and SQLite takes a read that failed (EIO) for damage. */
-static bool is_tried_again(struct spool_reader *reader, enum segment_result result)
+/* A disk that does not read now may read later, and what waits on it is not lost by waiting. So a
+ * segment's records are given up only after it has failed for so long without a record in between;
+ * then each of them after a few tries, so that one bad page does not cost so long eight times. */
+static bool is_patient(struct spool *spool)
 {
-    if (result == SEGMENT_AGAIN)
+    struct spool_reader *reader = &spool->reader;
+    int64_t now_us = clock_mono_us();
+    if (reader->failing_since_mono_us == 0)
+        reader->failing_since_mono_us = now_us;
+    if (now_us - reader->failing_since_mono_us >= spool->read_patience_ms * 1000)
+        reader->patience_ended = true;
+    return !reader->patience_ended;
+}
+
+/* Whether the segment is opened and read again before anything counts as lost. No memory, no
+ * descriptor, no room (for the WAL's index) say nothing about it. */
+static bool is_tried_again(struct spool *spool, enum segment_result result)
+{
+    struct spool_reader *reader = &spool->reader;
+    if (result == SEGMENT_AGAIN || (result == SEGMENT_FULL && !spool->only_looks))
+        return true;
+    if (result != SEGMENT_DAMAGED && is_patient(spool))
         return true;
     if (reader->failed_at != reader->next) {
         reader->failed_at = reader->next;
@@ -228,7 +246,7 @@ static bool bear(struct spool *spool, enum segment_result result, const struct o
     struct spool_reader *reader = &spool->reader;
     LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be read in order",
                      log_int("number", (int64_t)reader->next), log_text("reason", err->text));
-    if (is_tried_again(reader, result)) {
+    if (is_tried_again(spool, result)) {
         pause_reading(reader, result);
         return false;
     }
@@ -312,7 +330,8 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     if (first != reader->segment_first) {
         leave_segment(reader);
         reader->segment_first = first;
-        reader->one_by_one = false;
+        reader->one_by_one = reader->patience_ended = false;
+        reader->failing_since_mono_us = 0;
     }
     if (reader->segment || !first)
         return true;
@@ -322,7 +341,7 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     enum segment_result result = segment_open(path, &reader->segment, &err);
     if (result == SEGMENT_OK)
         return true;
-    if (is_tried_again(reader, result)) {
+    if (is_tried_again(spool, result)) {
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be opened",
                          log_int("first", (int64_t)first), log_text("reason", err.text));
         pause_reading(reader, result);

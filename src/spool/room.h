@@ -40,10 +40,12 @@ struct spool_writer {
 struct spool_reader {
     struct segment *segment; /* NULL = none open */
     uint64_t segment_first;
-    uint64_t next;      /* number to read */
-    bool one_by_one;    /* this segment is damaged: each number is looked up by itself */
-    uint64_t failed_at; /* the number that could not be read */
-    unsigned failures;  /* how often */
+    uint64_t next;                 /* number to read */
+    bool one_by_one;               /* this segment is damaged: each number is looked up by itself */
+    uint64_t failed_at;            /* the number that could not be read */
+    unsigned failures;             /* how often */
+    int64_t failing_since_mono_us; /* the disk, no record being read in between; 0 = it reads */
+    bool patience_ended;           /* with this segment */
     int64_t retry_at_mono_us;
     uint64_t loss_first, loss_last; /* a stretch that the log has not yet; 0 = none */
     const char *loss_reason;
@@ -56,7 +58,8 @@ struct spool {
     struct metrics_shard *shard;
     spool_on_decided *on_decided;
     void *context;
-    bool only_looks; /* nothing on disk is changed */
+    bool only_looks;          /* nothing on disk is changed */
+    int64_t read_patience_ms; /* a segment that the disk does not read is tried for so long */
     int directory, lock;
     uint64_t segment_bytes_max, settle_bytes;
     struct mark acknowledged, drained; /* the writer's, the drain's */

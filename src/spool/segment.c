@@ -23,6 +23,19 @@ struct segment {
 
 /* ---- results --------------------------------------------------------------------------------- */
 
+/* Whether the system failed to read the file or its WAL since they were opened: a statement that
+ * meets EIO says SQLITE_CORRUPT, as for a page that is not what it was. */
+static bool has_read_error(sqlite3 *db)
+{
+    sqlite3_file *wal = NULL;
+    int of_file = 0, of_wal = 0;
+    sqlite3_file_control(db, NULL, SQLITE_FCNTL_LAST_ERRNO, &of_file);
+    sqlite3_file_control(db, NULL, SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal && wal->pMethods)
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &of_wal);
+    return of_file == EIO || of_file == ENXIO || of_wal == EIO || of_wal == ENXIO;
+}
+
 static enum segment_result result_of(sqlite3 *db, int code)
 {
     switch (code & 0xff) {
@@ -49,6 +62,8 @@ static enum segment_result result_of(sqlite3 *db, int code)
             return SEGMENT_DAMAGED;
         return (code & 0xff) == SQLITE_CANTOPEN ? SEGMENT_AGAIN : SEGMENT_FAILED;
     }
+    case SQLITE_CORRUPT:
+        return db && has_read_error(db) ? SEGMENT_FAILED : SEGMENT_DAMAGED;
     default:
         return SEGMENT_DAMAGED;
     }

@@ -16,6 +16,8 @@ enum {
     SEGMENT_BYTES_MIN = 64 * 1024,
     SEGMENT_BYTES_MAX = 64 * 1024 * 1024,
     SETTLE_BYTES = 8 * 1024 * 1024, /* what SQLite reads again after a crash */
+    READ_PATIENCE_MS = 600000,
+    LOOK_PATIENCE_MS = 2000, /* nothing is lost by giving up, and somebody waits */
 };
 
 struct spool *spool_new(const struct config *config)
@@ -24,6 +26,7 @@ struct spool *spool_new(const struct config *config)
     if (!spool)
         return NULL;
     spool->config = config;
+    spool->read_patience_ms = READ_PATIENCE_MS;
     spool->directory = spool->lock = spool->acknowledged.fd = spool->drained.fd = -1;
     uint64_t bytes = config->spool.bytes / SEGMENT_SHARE;
     spool->segment_bytes_max = bytes < SEGMENT_BYTES_MIN   ? SEGMENT_BYTES_MIN
@@ -74,6 +77,7 @@ enum oh_status spool_look(const struct config *config, struct spool **out, pid_t
     if (!spool)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the spool");
     spool->only_looks = true;
+    spool->read_patience_ms = LOOK_PATIENCE_MS;
     enum oh_status status = directory_open(spool, owner, err);
     if (status != OH_OK) {
         spool_close(spool);

@@ -12,15 +12,18 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "spool/room.h"
 #include "spool_support.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { EVENTS = 64, DRAINED = 10, SAMPLES = 150, FILES_MAX = 8, HANG_S = 30 };
@@ -307,6 +310,70 @@ static void spool_survives_a_missing_file(void **state)
     }
 }
 
+/* ---- a disk that does not read --------------------------------------------------------------- */
+
+/* Of this thread: reads of a page that fail from now on, and how many succeed before each. */
+enum { PAGE_BYTES = 8192 };
+static _Thread_local int failing_reads, reads_between, reads_left;
+
+ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset);
+ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
+{
+    if (failing_reads > 0 && nbytes == PAGE_BYTES && reads_left-- <= 0) {
+        failing_reads--;
+        reads_left = reads_between;
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, buf, nbytes, offset);
+}
+
+/* Drains the image while `count` reads fail, each after `between` that do not. */
+static void drain_failing(struct bed *bed, int count, int between, int64_t patience_ms)
+{
+    write_image(bed);
+    alarm(HANG_S);
+    memset(bed->seen, 0, EVENTS * sizeof(bool));
+    bed_open(bed);
+    bed->spool->read_patience_ms = patience_ms;
+    failing_reads = count, reads_left = reads_between = between;
+    bed_drain(bed);
+    alarm(0);
+}
+
+static void spool_waits_for_a_disk_that_does_not_read(void **state)
+{
+    struct bed *bed = *state;
+    for (int between = 0; between <= 2; between++) { /* as it is opened; by a statement */
+        struct losses losses = {.count = 0};
+        drain_failing(bed, 5, between, 600000);
+        assert_in_range(failing_reads, 0, between ? 4 : 0);
+        failing_reads = 0;
+        spool_each_loss(bed->spool, take_loss, &losses);
+        bed_close(bed);
+        assert_int_equal(losses.count, 0);
+        assert_int_equal(bed->wrong, 0);
+        for (unsigned i = DRAINED; i < EVENTS; i++)
+            assert_true(bed->seen[i]);
+        assert_false(is_kept_aside(bed));
+    }
+}
+
+static void spool_goes_on_when_the_disk_never_reads(void **state)
+{
+    struct bed *bed = *state;
+    struct losses losses = {.count = 0};
+    drain_failing(bed, 1000000, 0, 300);
+    assert_in_range(failing_reads, 1, 1000000 - 4); /* it was tried, for the 300 ms and after */
+    failing_reads = 0;
+    spool_each_loss(bed->spool, take_loss, &losses);
+    assert_int_equal(losses.count, EVENTS - DRAINED);
+    assert_true(is_kept_aside(bed));
+    bed_put(bed, EVENTS, 1);
+    assert_int_equal(bed_drain(bed), 1);
+    bed_close(bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +382,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(spool_survives_a_cut_file, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_zeroed_block, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_missing_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_does_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_goes_on_when_the_disk_never_reads, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
