@@ -178,6 +178,53 @@ def test_the_nth_call_that_fails_loses_nothing(tmp_path, rng, call, error, more)
             bed.check_kept()
 
 
+def put_one_segment(bed, is_killed):
+    """300 events and more; those of a killed program are in the log of changes. The segment's path."""
+    if not is_killed:
+        bed.put("--events", 300)
+    else:
+        child = process.spawn(bed.command("put", "--events", 100000, "--rate", 3000), env=environment(),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process.wait_until(lambda: len(bed.lines(bed.acked)) > 300, 30, what="300 events kept")
+        process.stop(child, signal.SIGKILL)
+    (segment,) = [name for name in os.listdir(bed.directory) if name.endswith(".db")]
+    return os.path.join(bed.directory, segment)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("sound", [0, 30])
+def test_reads_that_fail_for_seconds_are_waited_for(bed, suffix, sound):
+    """A disk that is away for a while has not changed what is on it: whatever read is the first to fail."""
+    segment, log = put_one_segment(bed, is_killed=bool(suffix)), os.path.join(bed.root, "strace")
+    done = bed.run(["strace", "-f", "-qq", "-o", log, "-P", segment + suffix, "-e", "trace=pread64",
+                    "-e", f"inject=pread64:error=EIO:when={sound + 1}..{sound + 7}", *bed.command("get")],
+                   check=False, ASAN_OPTIONS="detect_leaks=0:exitcode=86")
+    with open(log, encoding="utf-8") as file:
+        assert file.read().count("(INJECTED)") >= 7, done.stderr
+    assert numbers(done)["lost"] == 0 and set(bed.lines(bed.got)) >= set(bed.lines(bed.acked)), done.stderr
+
+
+def test_a_disk_that_is_full_for_seconds_loses_nothing_that_is_to_be_drained(bed):
+    """To read a segment SQLite wants an index beside it; that there is no room for one says nothing of its records."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    disk = os.path.join(bed.root, "disk")
+    os.mkdir(disk)
+    segment = put_one_segment(bed, is_killed=True)
+    os.unlink(segment + "-shm")
+    script = f"""
+        mount -t tmpfs -o size=20m tmpfs {disk} || exit 90
+        cp -r {bed.directory} {disk}/spool
+        head -c 40m /dev/zero >{disk}/filler 2>/dev/null
+        (sleep 3; rm {disk}/filler) &
+        {" ".join(bed.command("get", directory=disk + "/spool"))}; echo "get gave $?"
+    """
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True,
+                          timeout=120, check=False, env=environment())
+    assert "get gave 0" in done.stdout and "a segment cannot be" in done.stderr, done.stdout + done.stderr
+    assert set(bed.lines(bed.got)) >= set(bed.lines(bed.acked))
+
+
 @pytest.mark.parametrize("kib", [3000, 5001, 9000])
 def test_a_write_that_is_cut_short_loses_nothing(bed, kib):
     """The kernel's limit on the size of a file writes what fits of a call, then nothing: a true short write, which

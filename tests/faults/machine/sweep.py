@@ -21,8 +21,8 @@ from support.process import spawn
 
 RECOVER_S, SHORT_OF_MEMORY_S = 15, 3
 FIRST_INDEX = 1000  # of rounds; those with faults are below
-STRIKE_S = 0.7   # under load a call that is made at all is made within that
-COMB_S = {"": 4, "spool": 2}  # in which a comb should come as deep as it is told to; with PostgreSQL away
+STRIKE_S = 0.7   # in which what starts comes to the calls of its first records
+WORK_S = {"": 4, "spool": 2}  # in which it should come as deep as it is told to; with PostgreSQL away
 START_CALLS = 1000
 DRAIN_S = 8      # in which a spool is drained, and its files are put away
 TEETH = 37       # a connection takes less calls of any kind than that; prime, so that no habit is struck alike
@@ -312,7 +312,7 @@ class Sweep:
 
     def strike_work(self, number, step):
         """Strikes the gateway under load, until a thread is as deep as it should come."""
-        enough_s = COMB_S[self.site.outage] if step or number > TEETH else STRIKE_S
+        enough_s = WORK_S[self.site.outage]
         self.tool.attach(number, step)
         if self.site.outage:
             self.world.primary.stop()
