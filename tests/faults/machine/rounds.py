@@ -28,7 +28,7 @@ SHORT_SEED, SHORT_S, SHORT_RATE = "short", 110, 250
 
 # What docs/reliability.md reports: 300 gateway kills, 300 crashes of PostgreSQL, 50 failovers, and the rest.
 LONG = {
-    "refuse": {"gateway-kill": 200, "postgres-immediate": 80, "postmaster-kill": 60, "backend-kill": 60,
+    "refuse": {"gateway-kill": 220, "postgres-immediate": 80, "postmaster-kill": 60, "backend-kill": 60,
                "failover": 35, "failover-cancelled": 10, "failover-async": 5,
                **dict.fromkeys(["gateway-term", "gateway-stop", "postgres-fast", "backend-terminate",
                                 "backend-cancel", "postgres-stop", "row-lock", "pg-cut", "pg-refuse", "pg-stall",
