@@ -139,13 +139,17 @@ static enum oh_status find_segments(struct spool *spool, struct oh_error *err)
         return oh_fail(err, OH_SYSTEM, "%s: %s", spool->config->spool.directory, strerror(errno));
     bool fits = true;
     uint64_t first;
-    for (struct dirent *entry; fits && (entry = readdir(directory)) != NULL;)
+    struct dirent *entry;
+    while (fits && (errno = 0, entry = readdir(directory)) != NULL)
         if (read_name(entry->d_name, &first)) {
             fits = directory_add(spool, first);
             if (fits)
                 directory_measure(spool, &spool->segments[spool->segment_count - 1]);
         }
+    int number = entry ? 0 : errno; /* a segment that is not listed would count as lost */
     closedir(directory);
+    if (number)
+        return oh_fail(err, OH_SYSTEM, "%s: %s", spool->config->spool.directory, strerror(number));
     if (!fits)
         return oh_fail(err, OH_NO_MEMORY, "no memory for the spool's segments");
     if (spool->segment_count > 0)

@@ -225,11 +225,12 @@ static bool is_patient(struct spool *spool)
 }
 
 /* Whether the segment is opened and read again before anything counts as lost. No memory, no
- * descriptor, no room (for the WAL's index) say nothing about it. */
+ * descriptor, no room (for the WAL's index) say nothing about it; who only looks does not wait for
+ * them for ever. */
 static bool is_tried_again(struct spool *spool, enum segment_result result)
 {
     struct spool_reader *reader = &spool->reader;
-    if (result == SEGMENT_AGAIN || (result == SEGMENT_FULL && !spool->only_looks))
+    if (!spool->only_looks && (result == SEGMENT_AGAIN || result == SEGMENT_FULL))
         return true;
     if (result != SEGMENT_DAMAGED && is_patient(spool))
         return true;

@@ -58,7 +58,7 @@ static enum segment_result result_of(sqlite3 *db, int code)
             return SEGMENT_AGAIN;
         if (number == ENOSPC || number == EDQUOT)
             return SEGMENT_FULL;
-        if (code == SQLITE_IOERR_SHORT_READ || number == ENOENT)
+        if (code == SQLITE_IOERR_SHORT_READ)
             return SEGMENT_DAMAGED;
         return (code & 0xff) == SQLITE_CANTOPEN ? SEGMENT_AGAIN : SEGMENT_FAILED;
     }
@@ -73,6 +73,8 @@ static enum segment_result result_of(sqlite3 *db, int code)
 static enum segment_result fail(sqlite3 *db, int code, struct oh_error *err)
 {
     enum segment_result result = result_of(db, code);
+    if (result == SEGMENT_FAILED && (code & 0xff) == SQLITE_CORRUPT)
+        code = SQLITE_IOERR; /* it is the disk that people shall look at */
     int number = db && result != SEGMENT_DAMAGED ? sqlite3_system_errno(db) : 0;
     if (result != SEGMENT_OK)
         (void)oh_fail(err, OH_SYSTEM, "%s%s%s", sqlite3_errstr(code), number ? ": " : "",
@@ -122,8 +124,11 @@ static enum segment_result open_file(const char *path, int flags, struct segment
         (void)oh_fail(err, OH_NO_MEMORY, "out of memory");
         return SEGMENT_AGAIN;
     }
-    enum segment_result result = fail(
-        segment->db, sqlite3_open_v2(path, &segment->db, flags | SQLITE_OPEN_NOMUTEX, NULL), err);
+    int code = sqlite3_open_v2(path, &segment->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    enum segment_result result = fail(segment->db, code, err);
+    /* Of the file alone: on a disk that became read-only there is no -shm either. */
+    if (code == SQLITE_CANTOPEN && segment->db && sqlite3_system_errno(segment->db) == ENOENT)
+        result = SEGMENT_DAMAGED;
     if (result == SEGMENT_OK) {
         sqlite3_extended_result_codes(segment->db, 1);
         sqlite3_busy_timeout(segment->db, BUSY_MS);

@@ -204,6 +204,26 @@ def test_reads_that_fail_for_seconds_are_waited_for(bed, suffix, sound):
     assert numbers(done)["lost"] == 0 and set(bed.lines(bed.got)) >= set(bed.lines(bed.acked)), done.stderr
 
 
+def test_a_directory_that_does_not_read_loses_nothing(bed):
+    """It is not an empty one: nothing is opened, and nothing called lost."""
+    put_one_segment(bed, is_killed=False)
+    log = os.path.join(bed.root, "strace")
+    done = subprocess.run(["strace", "-f", "-qq", "-o", log, "-P", bed.directory, "-e", "trace=getdents64", "-e",
+                           "inject=getdents64:error=EIO:when=1", *bed.command("get")], capture_output=True, text=True,
+                          timeout=60, check=False, env=environment(ASAN_OPTIONS="detect_leaks=0:exitcode=86"))
+    assert done.returncode == 2 and "Input/output error" in done.stderr, done.stdout + done.stderr
+    bed.check_kept()
+
+
+def test_looking_ends_where_a_file_cannot_be_opened(bed, config):
+    segment, log = put_one_segment(bed, is_killed=False), os.path.join(bed.root, "strace")
+    done = bed.run(["strace", "-f", "-qq", "-o", log, "-P", segment, "-e", "trace=openat", "-e",
+                    "inject=openat:error=EACCES", BINARY, "spool", "export", "-c", config], check=False,
+                   ASAN_OPTIONS="detect_leaks=0:exitcode=86")
+    assert done.returncode == 1 and "Permission denied" in done.stderr and "300 of 300" in done.stderr, done.stderr
+    bed.check_kept()
+
+
 def test_a_disk_that_is_full_for_seconds_loses_nothing_that_is_to_be_drained(bed):
     """To read a segment SQLite wants an index beside it; that there is no room for one says nothing of its records."""
     if os.geteuid() != 0:

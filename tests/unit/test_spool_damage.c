@@ -312,20 +312,38 @@ static void spool_survives_a_missing_file(void **state)
 
 /* ---- a disk that does not read --------------------------------------------------------------- */
 
-/* Of this thread: reads of a page that fail from now on, and how many succeed before each. */
-enum { PAGE_BYTES = 8192 };
+/* Of this thread: reads of a page that fail from now on, and how many succeed before each; whether
+ * only those of a page of records fail; whether no file can be made. */
+enum { PAGE_BYTES = 8192, LEAF = 0x0d };
 static _Thread_local int failing_reads, reads_between, reads_left;
+static _Thread_local bool fails_leaves, is_read_only;
 
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset);
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
 {
-    if (failing_reads > 0 && nbytes == PAGE_BYTES && reads_left-- <= 0) {
-        failing_reads--;
-        reads_left = reads_between;
-        errno = EIO;
+    ssize_t len = syscall(SYS_pread64, fd, buf, nbytes, offset);
+    if (failing_reads == 0 || nbytes != PAGE_BYTES || len <= 0 ||
+        (fails_leaves && ((offset & (PAGE_BYTES - 1)) != 0 || *(char *)buf != LEAF)) ||
+        reads_left-- > 0)
+        return len;
+    failing_reads--;
+    reads_left = reads_between;
+    errno = EIO;
+    return -1;
+}
+
+int open64(const char *path, int flags, ...);
+int open64(const char *path, int flags, ...)
+{
+    va_list list;
+    va_start(list, flags);
+    int mode = flags & O_CREAT ? va_arg(list, int) : 0;
+    va_end(list);
+    if (is_read_only && flags & O_CREAT) {
+        errno = EROFS;
         return -1;
     }
-    return syscall(SYS_pread64, fd, buf, nbytes, offset);
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 /* Drains the image while `count` reads fail, each after `between` that do not. */
@@ -359,6 +377,45 @@ static void spool_waits_for_a_disk_that_does_not_read(void **state)
     }
 }
 
+/* A page of the file that a statement reads first: SQLite calls it damage, each time. */
+static void spool_waits_for_a_page_that_does_not_read(void **state)
+{
+    struct bed *bed = *state;
+    struct losses losses = {.count = 0};
+    fails_leaves = true;
+    drain_failing(bed, 5, 0, 600000);
+    fails_leaves = false;
+    assert_int_equal(failing_reads, 0);
+    spool_each_loss(bed->spool, take_loss, &losses);
+    bed_close(bed);
+    assert_int_equal(losses.count, 0);
+}
+
+/* The index of a WAL cannot be made, and is not there: that says nothing of the segment. */
+static void spool_waits_for_a_disk_that_is_read_only(void **state)
+{
+    struct bed *bed = *state;
+    struct losses losses = {.count = 0};
+    char path[600];
+    write_image(bed);
+    alarm(HANG_S);
+    bed_open(bed);
+    bed_put(bed, EVENTS, 1); /* the writer has looked for the oldest */
+    path_of(bed, "spool-00000000000000000001.db-shm", path, sizeof(path));
+    assert_int_equal(unlink(path), 0);
+    is_read_only = true;
+    for (int i = 0; i < 3; i++) {
+        assert_null(spool_read(bed->spool, 400, 1 << 20));
+        bed->spool->reader.retry_at_mono_us = 0;
+    }
+    is_read_only = false;
+    bed_drain(bed);
+    alarm(0);
+    spool_each_loss(bed->spool, take_loss, &losses);
+    bed_close(bed);
+    assert_int_equal(losses.count, 0);
+}
+
 static void spool_goes_on_when_the_disk_never_reads(void **state)
 {
     struct bed *bed = *state;
@@ -383,6 +440,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(spool_survives_a_zeroed_block, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_survives_a_missing_file, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_does_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_waits_for_a_page_that_does_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_is_read_only, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_goes_on_when_the_disk_never_reads, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
