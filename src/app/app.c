@@ -366,7 +366,7 @@ enum oh_status app_drain(const struct config *config, app_on_progress *on_progre
         int number = sigtimedwait(&signals, NULL, &poll);
         spool_get_state(app.spool, &spool);
         lanes_get_state(app.lanes, &lanes);
-        on_progress(context, spool.waiting, lanes.problem);
+        on_progress(context, spool.waiting, lanes.problem[0] ? lanes.problem : spool.problem);
         is_over = spool.waiting == 0 || number == SIGTERM || number == SIGINT;
     }
     signal(SIGALRM, leave_now);

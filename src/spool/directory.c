@@ -19,10 +19,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
-enum { SUFFIX_COUNT = sizeof(suffixes) / sizeof(suffixes[0]) };
+enum {
+    SUFFIX_COUNT = sizeof(suffixes) / sizeof(suffixes[0]),
+    OPEN_PATIENCE_MS = 2000, /* for a disk that does not read at the start */
+    OPEN_PAUSE_MS = 100,
+};
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -253,32 +258,83 @@ static void take_loss(void *context, uint64_t first, uint64_t last, const char *
 
 /* ---- where it stands ------------------------------------------------------------------------- */
 
+/* A disk that does not read as it is opened may do so in a moment: false once it was waited long
+ * enough since began_us. */
+static bool wait_for_disk(int64_t began_us)
+{
+    const struct timespec pause = {.tv_nsec = OPEN_PAUSE_MS * 1000000};
+    nanosleep(&pause, NULL);
+    return clock_mono_us() - began_us < OPEN_PATIENCE_MS * 1000;
+}
+
+static enum mark_state load(const struct spool *spool, struct mark *mark, const char *name)
+{
+    int64_t began_us = clock_mono_us();
+    enum mark_state state;
+    while ((state = mark_load(mark, spool->directory, name)) == MARK_UNREAD &&
+           wait_for_disk(began_us))
+        continue;
+    return state;
+}
+
+/* The greatest number in a segment, 0 = none, on disk before it is trusted: what SQLite recovered
+ * may be in memory only. */
+static enum segment_result find_greatest(struct spool *spool, uint64_t first, uint64_t *greatest,
+                                         bool *opens, struct oh_error *err)
+{
+    struct segment *segment = NULL;
+    char path[4096];
+    *greatest = 0;
+    directory_path(spool, first, path, sizeof(path));
+    enum segment_result result = segment_open(path, &segment, err);
+    *opens = segment != NULL;
+    if (result == SEGMENT_OK)
+        result = segment_greatest(segment, greatest, err);
+    if (result == SEGMENT_OK && !spool->only_looks)
+        result = segment_settle(segment, false, err);
+    segment_close(segment, false);
+    return result;
+}
+
+static bool is_telling(enum segment_result result)
+{
+    return result == SEGMENT_OK || result == SEGMENT_END || result == SEGMENT_DAMAGED;
+}
+
 /* The last segment holds numbers that its mark does not know of, or the mark cannot be trusted:
- * what the segment says. False: it says nothing, and is out of the list. */
-static bool ask_last_segment(struct spool *spool, uint64_t *acknowledged, bool doubtful)
+ * what the segment says. *is_found = false: it says nothing, and is out of the list. Errors: only
+ * the segment could tell what was acknowledged, and the disk does not read it. */
+static enum oh_status ask_last_segment(struct spool *spool, uint64_t *acknowledged, bool doubtful,
+                                       bool *is_found, struct oh_error *why)
 {
     struct spool_segment *last = &spool->segments[spool->segment_count - 1];
-    struct segment *segment = NULL;
     struct oh_error err = {.text = ""};
-    char path[4096];
-    uint64_t greatest = 0;
-    directory_path(spool, last->first, path, sizeof(path));
-    enum segment_result result = segment_open(path, &segment, &err);
-    if (result == SEGMENT_OK)
-        result = segment_greatest(segment, &greatest, &err);
-    /* What was recovered may be in memory only: on disk before it is trusted. */
-    if (result == SEGMENT_OK && !spool->only_looks)
-        result = segment_settle(segment, false, &err);
-    segment_close(segment, false);
+    int64_t began_us = clock_mono_us();
+    uint64_t greatest;
+    bool opens;
+    enum segment_result result;
+    do {
+        result = find_greatest(spool, last->first, &greatest, &opens, &err);
+    } while (doubtful && !is_telling(result) && wait_for_disk(began_us));
+    *is_found = true;
+    if (doubtful && !is_telling(result)) {
+        char name[SEGMENT_NAME_BYTES];
+        directory_name(last->first, "", name);
+        return oh_fail(
+            why, OH_SYSTEM,
+            "%s/%s tells what was acknowledged, and cannot be read: %s; start again when "
+            "the disk works, or move that file away",
+            spool->config->spool.directory, name, err.text);
+    }
     if (result == SEGMENT_OK && greatest >= last->first) {
         if (greatest > *acknowledged)
             *acknowledged = greatest;
-        return true;
+        return OH_OK;
     }
     if (last->first <= *acknowledged)
-        return true; /* the drain will find what is missing */
+        return OH_OK; /* the drain will find what is missing */
     bool empty = result == SEGMENT_END || last->bytes == 0;
-    if (!empty && !doubtful && !segment) /* killed while it was made: no table yet */
+    if (!empty && !doubtful && !opens) /* killed while it was made: no table yet */
         empty = last->bytes < 65536;
     if (!empty) {
         last->damaged = true;
@@ -289,23 +345,25 @@ static bool ask_last_segment(struct spool *spool, uint64_t *acknowledged, bool d
         spool->segment_count--;
     else
         directory_drop(spool, spool->segment_count - 1);
-    return false;
+    *is_found = false;
+    return OH_OK;
 }
 
 /* Numbers go on after the last acknowledged one, so that every number up to it is in the segment
  * whose name covers it. */
 static enum oh_status find_numbers(struct spool *spool, struct oh_error *err)
 {
-    enum mark_state state = mark_load(&spool->acknowledged, spool->directory, "acknowledged");
-    enum mark_state drained_state = mark_load(&spool->drained, spool->directory, "drained");
+    enum mark_state state = load(spool, &spool->acknowledged, "acknowledged");
+    enum mark_state drained_state = load(spool, &spool->drained, "drained");
     bool is_first = state == MARK_ABSENT && spool->segment_count == 0;
     bool doubtful = state != MARK_FINE && !is_first;
     uint64_t acknowledged = spool->acknowledged.number, drained = spool->drained.number;
 
-    while (spool->segment_count > 0 &&
-           (doubtful || spool->segments[spool->segment_count - 1].first > acknowledged) &&
-           !ask_last_segment(spool, &acknowledged, doubtful))
-        continue;
+    bool is_found = false;
+    while (!is_found && spool->segment_count > 0 &&
+           (doubtful || spool->segments[spool->segment_count - 1].first > acknowledged))
+        if (ask_last_segment(spool, &acknowledged, doubtful, &is_found, err) != OH_OK)
+            return OH_SYSTEM;
     if (drained_state != MARK_FINE && drained == 0)
         drained = spool->segment_count > 0 ? spool->segments[0].first - 1 : acknowledged;
     if (acknowledged < drained)

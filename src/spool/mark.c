@@ -55,12 +55,15 @@ enum mark_state mark_load(struct mark *mark, int directory, const char *name)
     if (!is_writable)
         fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? MARK_ABSENT : MARK_DOUBTFUL;
+        return errno == ENOENT ? MARK_ABSENT : MARK_UNREAD;
     int fine = 0;
+    bool is_read = true;
     for (int i = 0; i < SLOT_COUNT; i++) {
         struct slot slot;
         XXH128_canonical_t checksum;
-        if (pread(fd, &slot, sizeof(slot), (off_t)i * SLOT_STEP_BYTES) != (ssize_t)sizeof(slot))
+        ssize_t len = pread(fd, &slot, sizeof(slot), (off_t)i * SLOT_STEP_BYTES);
+        is_read &= len >= 0;
+        if (len != (ssize_t)sizeof(slot))
             continue;
         seal(&slot, &checksum);
         if (memcmp(slot.magic, slot_magic, sizeof(slot_magic)) != 0 ||
@@ -76,7 +79,7 @@ enum mark_state mark_load(struct mark *mark, int directory, const char *name)
         mark->fd = fd;
     else
         close(fd);
-    return fine == SLOT_COUNT ? MARK_FINE : MARK_DOUBTFUL;
+    return fine == SLOT_COUNT ? MARK_FINE : is_read ? MARK_DOUBTFUL : MARK_UNREAD;
 }
 
 /* A new file in the place of the old one, both slots with the number. */

@@ -10,9 +10,10 @@
 
 enum mark_state {
     MARK_FINE,
-    MARK_ABSENT,  /* no file */
-    MARK_DOUBTFUL /* a slot does not verify: the number may be older than the last one saved, 0 with
-                     no slot left */
+    MARK_ABSENT,   /* no file */
+    MARK_DOUBTFUL, /* a slot does not verify: the number may be older than the last one saved, 0
+                      with no slot left */
+    MARK_UNREAD,   /* as doubtful, for the disk did not read: it may in a moment */
 };
 
 struct mark {
@@ -22,8 +23,8 @@ struct mark {
     uint64_t sequence, number;
 };
 
-/* Reads directory/name; it stays open where it is fine, until mark_close(). Errors: none; what
- * cannot be read is MARK_DOUBTFUL. */
+/* Reads directory/name; it stays open where it is fine, until mark_close(). Errors: none; errno
+ * says why what could not be read is MARK_UNREAD. */
 enum mark_state mark_load(struct mark *mark, int directory, const char *name);
 
 /* Puts the number on disk. False: it could not be; errno says why. The number on disk is then the

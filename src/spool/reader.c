@@ -9,13 +9,13 @@
 #include "spool/room.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     LOOKUPS_MAX = 100000, /* numbers in one chunk, found or not */
-    FAILURES_MAX = 3, /* I/O errors at one number before it is lost, patience being at its end */
-    PAUSE_MS = 200,   /* after an error that may pass */
+    PAUSE_MS = 200,       /* after an error that may pass */
     ARENA_FIRST_BYTES = 64 * 1024,
     YEAR_S = 365 * 24 * 3600,
 };
@@ -137,6 +137,15 @@ static bool find_source(struct spool *spool, const struct record *record)
     return delivery->source != NULL;
 }
 
+/* Why nothing is drained, for those who ask; "" = something is. */
+static void set_trouble(struct spool *spool, const char *words)
+{
+    pthread_mutex_lock(&spool->mutex);
+    snprintf(spool->trouble, sizeof(spool->trouble), "%s", words);
+    pthread_mutex_unlock(&spool->mutex);
+    spool->reader.has_trouble = words[0] != '\0';
+}
+
 /* ---- one record ------------------------------------------------------------------------------ */
 
 enum take_result { TAKE_DONE, TAKE_CHANGED, TAKE_NO_MEMORY };
@@ -189,7 +198,9 @@ static enum take_result take_row(struct spool *spool, struct owned_chunk *owned,
         return status == OH_UNREADABLE ? TAKE_CHANGED : TAKE_NO_MEMORY;
     if (!dress(spool, owned, &record))
         return TAKE_NO_MEMORY;
-    spool->reader.failing_since_mono_us = 0;
+    patience_note_record(&spool->reader.patience);
+    if (spool->reader.has_trouble)
+        set_trouble(spool, "");
     owned->chunk.deliveries[owned->chunk.count++] = record.delivery;
     owned->bytes += row->bytes.len;
     return TAKE_DONE;
@@ -210,35 +221,18 @@ static void pause_reading(struct spool_reader *reader, enum segment_result resul
         reader->retry_at_mono_us = clock_mono_us() + PAUSE_MS * 1000;
 }
 
-/* A disk that does not read now may read later, and what waits on it is not lost by waiting. So a
- * segment's records are given up only after it has failed for so long without a record in between;
- * then each of them after a few tries, so that one bad page does not cost so long eight times. */
-static bool is_patient(struct spool *spool)
+/* Whether the segment is opened and read again before anything counts as lost. */
+static bool is_tried_again(struct spool *spool, enum segment_result result,
+                           const struct oh_error *err)
 {
+    char words[256];
     struct spool_reader *reader = &spool->reader;
-    int64_t now_us = clock_mono_us();
-    if (reader->failing_since_mono_us == 0)
-        reader->failing_since_mono_us = now_us;
-    if (now_us - reader->failing_since_mono_us >= spool->read_patience_ms * 1000)
-        reader->patience_ended = true;
-    return !reader->patience_ended;
-}
-
-/* Whether the segment is opened and read again before anything counts as lost. No memory, no
- * descriptor, no room (for the WAL's index) say nothing about it; who only looks does not wait for
- * them for ever. */
-static bool is_tried_again(struct spool *spool, enum segment_result result)
-{
-    struct spool_reader *reader = &spool->reader;
-    if (!spool->only_looks && (result == SEGMENT_AGAIN || result == SEGMENT_FULL))
-        return true;
-    if (result != SEGMENT_DAMAGED && is_patient(spool))
-        return true;
-    if (reader->failed_at != reader->next) {
-        reader->failed_at = reader->next;
-        reader->failures = 0;
-    }
-    return reader->failures++ < (result == SEGMENT_DAMAGED ? 1 : FAILURES_MAX);
+    snprintf(words, sizeof(words), "a segment cannot be read: %.200s", err->text);
+    set_trouble(spool, words);
+    if (spool->only_looks && result != SEGMENT_DAMAGED)
+        result = SEGMENT_FAILED; /* who only looks waits for nothing without end */
+    return patience_tries_again(&reader->patience, result, reader->next, clock_mono_us(),
+                                spool->read_patience_ms * 1000);
 }
 
 /* What an error means for the next number. True: go on; false: this chunk ends here. */
@@ -247,12 +241,14 @@ static bool bear(struct spool *spool, enum segment_result result, const struct o
     struct spool_reader *reader = &spool->reader;
     LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be read in order",
                      log_int("number", (int64_t)reader->next), log_text("reason", err->text));
-    if (is_tried_again(spool, result)) {
+    if (is_tried_again(spool, result, err)) {
         pause_reading(reader, result);
         return false;
     }
-    if (reader->one_by_one)
+    if (reader->one_by_one) {
+        reader->patience.given_up = reader->next;
         lose_next(spool, "unreadable");
+    }
     reader->one_by_one = true;
     return true;
 }
@@ -331,8 +327,8 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     if (first != reader->segment_first) {
         leave_segment(reader);
         reader->segment_first = first;
-        reader->one_by_one = reader->patience_ended = false;
-        reader->failing_since_mono_us = 0;
+        reader->one_by_one = false;
+        reader->patience = (struct patience){0};
     }
     if (reader->segment || !first)
         return true;
@@ -342,7 +338,7 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     enum segment_result result = segment_open(path, &reader->segment, &err);
     if (result == SEGMENT_OK)
         return true;
-    if (is_tried_again(spool, result)) {
+    if (is_tried_again(spool, result, &err)) {
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be opened",
                          log_int("first", (int64_t)first), log_text("reason", err.text));
         pause_reading(reader, result);
@@ -438,6 +434,8 @@ struct spool_chunk *spool_read(struct spool *spool, size_t events_max, size_t by
     struct spool_reader *reader = &spool->reader;
     if (reader->next > atomic_load(&spool->last_acknowledged)) {
         end_stretch(spool);
+        if (reader->has_trouble)
+            set_trouble(spool, "");
         tidy(spool);
         return NULL;
     }

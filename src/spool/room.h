@@ -5,6 +5,7 @@
 #define SPOOL_ROOM_H
 
 #include "spool/mark.h"
+#include "spool/patience.h"
 #include "spool/segment.h"
 #include "spool/spool.h"
 
@@ -40,12 +41,10 @@ struct spool_writer {
 struct spool_reader {
     struct segment *segment; /* NULL = none open */
     uint64_t segment_first;
-    uint64_t next;                 /* number to read */
-    bool one_by_one;               /* this segment is damaged: each number is looked up by itself */
-    uint64_t failed_at;            /* the number that could not be read */
-    unsigned failures;             /* how often */
-    int64_t failing_since_mono_us; /* the disk, no record being read in between; 0 = it reads */
-    bool patience_ended;           /* with this segment */
+    uint64_t next;   /* number to read */
+    bool one_by_one; /* this segment is damaged: each number is looked up by itself */
+    struct patience patience;
+    bool has_trouble; /* spool->trouble is set */
     int64_t retry_at_mono_us;
     uint64_t loss_first, loss_last; /* a stretch that the log has not yet; 0 = none */
     const char *loss_reason;
@@ -64,7 +63,7 @@ struct spool {
     uint64_t segment_bytes_max, settle_bytes;
     struct mark acknowledged, drained; /* the writer's, the drain's */
 
-    pthread_mutex_t mutex; /* guards the next ones up to `problem` */
+    pthread_mutex_t mutex; /* guards the next ones up to `trouble` */
     pthread_cond_t filled, readable;
     struct list queue;
     size_t queued;
@@ -74,6 +73,7 @@ struct spool {
     bool writing; /* the last segment is the writer's */
     bool retire;  /* the writer shall end its segment: it is drained, or damaged */
     char problem[256];
+    char trouble[256]; /* the reader's: why nothing is drained; "" = it reads */
 
     _Atomic uint64_t last_acknowledged, last_drained;
     _Atomic uint64_t bytes, lost;

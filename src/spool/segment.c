@@ -23,6 +23,12 @@ struct segment {
 
 /* ---- results --------------------------------------------------------------------------------- */
 
+/* The disk fails, as open(2) and read(2) say it. */
+static bool is_disk_error(int number)
+{
+    return number == EIO || number == ENXIO || number == EUCLEAN || number == EBADMSG;
+}
+
 /* Whether the system failed to read the file or its WAL since they were opened: a statement that
  * meets EIO says SQLITE_CORRUPT, as for a page that is not what it was. */
 static bool has_read_error(sqlite3 *db)
@@ -33,7 +39,7 @@ static bool has_read_error(sqlite3 *db)
     sqlite3_file_control(db, NULL, SQLITE_FCNTL_JOURNAL_POINTER, &wal);
     if (wal && wal->pMethods)
         wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &of_wal);
-    return of_file == EIO || of_file == ENXIO || of_wal == EIO || of_wal == ENXIO;
+    return is_disk_error(of_file) || is_disk_error(of_wal);
 }
 
 static enum segment_result result_of(sqlite3 *db, int code)
@@ -60,7 +66,8 @@ static enum segment_result result_of(sqlite3 *db, int code)
             return SEGMENT_FULL;
         if (code == SQLITE_IOERR_SHORT_READ)
             return SEGMENT_DAMAGED;
-        return (code & 0xff) == SQLITE_CANTOPEN ? SEGMENT_AGAIN : SEGMENT_FAILED;
+        return (code & 0xff) == SQLITE_CANTOPEN && !is_disk_error(number) ? SEGMENT_AGAIN
+                                                                          : SEGMENT_FAILED;
     }
     case SQLITE_CORRUPT:
         return db && has_read_error(db) ? SEGMENT_FAILED : SEGMENT_DAMAGED;
@@ -192,12 +199,16 @@ enum segment_result segment_create(const char *path, struct segment **out, struc
     return SEGMENT_OK;
 }
 
-enum segment_result segment_open(const char *path, struct segment **out, struct oh_error *err)
+/* `alone`: without the WAL's index beside the file, which nobody else may read then. */
+static enum segment_result open_to_read(const char *path, bool alone, struct segment **out,
+                                        struct oh_error *err)
 {
     /* READWRITE: a WAL without its index can only be read by who may make one. */
     struct segment *segment;
     enum segment_result result = open_file(path, SQLITE_OPEN_READWRITE, &segment, err);
     *out = NULL;
+    if (result == SEGMENT_OK && alone)
+        result = run(segment, "PRAGMA locking_mode=EXCLUSIVE", err);
     if (result == SEGMENT_OK)
         result = prepare(segment,
                          "SELECT number, hash, bytes FROM records WHERE number BETWEEN ?1 AND ?2 "
@@ -212,6 +223,13 @@ enum segment_result segment_open(const char *path, struct segment **out, struct 
     }
     *out = segment;
     return SEGMENT_OK;
+}
+
+enum segment_result segment_open(const char *path, struct segment **out, struct oh_error *err)
+{
+    enum segment_result result = open_to_read(path, false, out, err);
+    /* On a disk that is full of segments there would never be room for the index. */
+    return result == SEGMENT_FULL ? open_to_read(path, true, out, err) : result;
 }
 
 enum segment_result segment_open_to_change(const char *path, struct segment **out,

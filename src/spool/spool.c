@@ -102,7 +102,8 @@ void spool_get_state(struct spool *spool, struct spool_state *state)
     state->accepts = !spool->only_looks && spool_accepts(spool);
     pthread_mutex_lock(&spool->mutex);
     state->segments = spool->segment_count;
-    snprintf(state->problem, sizeof(state->problem), "%s", spool->problem);
+    snprintf(state->problem, sizeof(state->problem), "%s",
+             spool->problem[0] ? spool->problem : spool->trouble);
     pthread_mutex_unlock(&spool->mutex);
     if (!state->accepts && !spool->only_looks && !state->problem[0])
         snprintf(state->problem, sizeof(state->problem), "the disk does not answer");

@@ -45,7 +45,7 @@ struct spool_state {
     uint64_t lost;    /* records that were acknowledged and cannot be read, since the first start */
     int64_t oldest_s; /* age of the oldest record; 0 = none */
     bool accepts;
-    char problem[256]; /* why not, "" = it does */
+    char problem[256]; /* why not, or why nothing is drained; "" = neither */
 };
 void spool_get_state(struct spool *spool, struct spool_state *state);
 

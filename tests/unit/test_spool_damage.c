@@ -416,6 +416,25 @@ static void spool_waits_for_a_disk_that_is_read_only(void **state)
     assert_int_equal(losses.count, 0);
 }
 
+static void spool_says_why_nothing_is_drained(void **state)
+{
+    struct bed *bed = *state;
+    struct spool_state now;
+    write_image(bed);
+    bed_open(bed);
+    spool_get_state(bed->spool, &now);
+    assert_string_equal(now.problem, "");
+    failing_reads = 2, reads_left = reads_between = 0;
+    assert_null(spool_read(bed->spool, EVENTS, 1 << 20));
+    spool_get_state(bed->spool, &now);
+    assert_non_null(strstr(now.problem, "a segment cannot be read: disk I/O error"));
+    assert_true(now.accepts);
+    bed_drain(bed);
+    spool_get_state(bed->spool, &now);
+    assert_string_equal(now.problem, "");
+    bed_close(bed);
+}
+
 static void spool_goes_on_when_the_disk_never_reads(void **state)
 {
     struct bed *bed = *state;
@@ -442,6 +461,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_does_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_waits_for_a_page_that_does_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_is_read_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_says_why_nothing_is_drained, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_goes_on_when_the_disk_never_reads, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

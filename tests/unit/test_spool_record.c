@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Promises of the record's format and of the marks: what is written is read again, whatever was cut
  * off is noticed, credentials are not kept, a record does not verify in another's place, a torn
- * mark gives the number before. */
+ * mark gives the number before; and how long a disk that does not read is waited for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 
 #include "base/slice.h"
 #include "spool/mark.h"
+#include "spool/patience.h"
 #include "spool/record.h"
 
 #include <fcntl.h>
@@ -233,6 +234,73 @@ static void mark_torn_gives_the_number_before(void **state)
     rmdir(path);
 }
 
+/* ---- patience -------------------------------------------------------------------------------- */
+
+enum { MOST_US = 1000 };
+
+static bool tries(struct patience *patience, enum segment_result result, uint64_t number,
+                  int64_t now_us)
+{
+    return patience_tries_again(patience, result, number, now_us, MOST_US);
+}
+
+/* How many tries more number `number` has at now_us. */
+static int tries_left(struct patience *patience, enum segment_result result, uint64_t number,
+                      int64_t now_us)
+{
+    int count = 0;
+    while (tries(patience, result, number, now_us))
+        assert_true(++count < 100);
+    return count;
+}
+
+static void patience_waits_out_an_error_without_a_record_in_between(void **state)
+{
+    (void)state;
+    struct patience patience = {0};
+    for (int64_t now_us = 1; now_us <= MOST_US; now_us++)
+        assert_true(tries(&patience, SEGMENT_FAILED, 7, now_us));
+    patience_note_record(&patience);
+    for (int64_t now_us = 1; now_us <= MOST_US; now_us++)
+        assert_true(tries(&patience, SEGMENT_FAILED, 7, MOST_US + now_us));
+    assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 7, 2 * MOST_US + 1), PATIENCE_TRIES);
+}
+
+static void patience_that_is_over_stays_so_and_a_stretch_costs_it_once(void **state)
+{
+    (void)state;
+    struct patience patience = {0};
+    assert_true(tries(&patience, SEGMENT_FAILED, 7, 1));
+    assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 7, 1 + MOST_US), PATIENCE_TRIES);
+    patience.given_up = 7;
+    for (uint64_t number = 8; number < 20; number++) {
+        assert_int_equal(tries_left(&patience, SEGMENT_FAILED, number, 1 + MOST_US), 0);
+        patience.given_up = number;
+    }
+    patience_note_record(&patience);
+    assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 21, 2 + MOST_US), PATIENCE_TRIES);
+}
+
+static void patience_has_no_end_for_what_says_nothing_of_the_segment(void **state)
+{
+    (void)state;
+    static const enum segment_result results[] = {SEGMENT_AGAIN, SEGMENT_FULL};
+    for (int i = 0; i < 2; i++) {
+        struct patience patience = {0};
+        assert_true(tries(&patience, SEGMENT_FAILED, 7, 1));
+        assert_true(tries(&patience, results[i], 7, 1 + 100 * MOST_US));
+        assert_true(tries(&patience, SEGMENT_FAILED, 7, 1 + 100 * MOST_US)); /* begins anew */
+    }
+}
+
+static void patience_looks_at_damage_twice(void **state)
+{
+    (void)state;
+    struct patience patience = {0};
+    assert_int_equal(tries_left(&patience, SEGMENT_DAMAGED, 7, 1), PATIENCE_LOOKS);
+    assert_int_equal(tries_left(&patience, SEGMENT_DAMAGED, 8, 1), PATIENCE_LOOKS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +313,10 @@ int main(void)
         cmocka_unit_test(record_does_not_verify_in_another_place),
         cmocka_unit_test(mark_loaded_is_saved_where_no_file_can_be_made),
         cmocka_unit_test(mark_torn_gives_the_number_before),
+        cmocka_unit_test(patience_waits_out_an_error_without_a_record_in_between),
+        cmocka_unit_test(patience_that_is_over_stays_so_and_a_stretch_costs_it_once),
+        cmocka_unit_test(patience_has_no_end_for_what_says_nothing_of_the_segment),
+        cmocka_unit_test(patience_looks_at_damage_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
