@@ -332,18 +332,18 @@ ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
     return -1;
 }
 
-int open64(const char *path, int flags, ...);
-int open64(const char *path, int flags, ...)
+int open64(const char *file, int oflag, ...);
+int open64(const char *file, int oflag, ...)
 {
     va_list list;
-    va_start(list, flags);
-    int mode = flags & O_CREAT ? va_arg(list, int) : 0;
+    va_start(list, oflag);
+    int mode = oflag & O_CREAT ? va_arg(list, int) : 0;
     va_end(list);
-    if (is_read_only && flags & O_CREAT) {
+    if (is_read_only && oflag & O_CREAT) {
         errno = EROFS;
         return -1;
     }
-    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    return (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
 }
 
 /* Drains the image while `count` reads fail, each after `between` that do not. */
