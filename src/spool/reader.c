@@ -338,6 +338,7 @@ static bool enter_segment(struct spool *spool, uint64_t *last)
     enum segment_result result = segment_open(path, &reader->segment, &err);
     if (result == SEGMENT_OK)
         return true;
+    patience_note_unopened(&reader->patience);
     if (is_tried_again(spool, result, &err)) {
         LOG_RATE_LIMITED(LOG_ERROR, "spool", "a segment cannot be opened",
                          log_int("first", (int64_t)first), log_text("reason", err.text));

@@ -281,6 +281,43 @@ static void patience_that_is_over_stays_so_and_a_stretch_costs_it_once(void **st
     assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 21, 2 + MOST_US), PATIENCE_TRIES);
 }
 
+/* A disk that is away for seconds would cost all that is left of a segment. */
+static void patience_gives_up_few_without_a_try(void **state)
+{
+    (void)state;
+    struct patience patience = {.is_over = true};
+    for (unsigned i = 0; i < 3 * (PATIENCE_STRETCH + 1); i++) {
+        assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 7 + i, 1),
+                         i % (PATIENCE_STRETCH + 1) == 0 ? PATIENCE_TRIES : 0);
+        patience.given_up = 7 + i;
+    }
+}
+
+/* The drain reads nothing while PostgreSQL is away: that is no time in which the disk was tried. */
+static void patience_counts_no_time_in_which_nothing_is_tried(void **state)
+{
+    (void)state;
+    const int64_t hour_us = 3600 * (int64_t)1000000;
+    struct patience patience = {0};
+    for (int i = 0; i < 10; i++)
+        assert_true(patience_tries_again(&patience, SEGMENT_FAILED, 7, 1 + i * hour_us,
+                                         10 * (int64_t)PATIENCE_GAP_US));
+    assert_false(patience.is_over);
+}
+
+static void patience_for_a_bad_page_is_none_for_a_disk_that_is_away(void **state)
+{
+    (void)state;
+    struct patience patience = {.is_over = true, .given_up = 6};
+    patience_note_record(&patience);
+    for (int64_t now_us = 1; now_us <= MOST_US; now_us++) {
+        patience_note_unopened(&patience);
+        assert_true(tries(&patience, SEGMENT_FAILED, 8, now_us));
+    }
+    patience_note_unopened(&patience);
+    assert_int_equal(tries_left(&patience, SEGMENT_FAILED, 8, 1 + MOST_US), PATIENCE_TRIES);
+}
+
 static void patience_has_no_end_for_what_says_nothing_of_the_segment(void **state)
 {
     (void)state;
@@ -315,6 +352,9 @@ int main(void)
         cmocka_unit_test(mark_torn_gives_the_number_before),
         cmocka_unit_test(patience_waits_out_an_error_without_a_record_in_between),
         cmocka_unit_test(patience_that_is_over_stays_so_and_a_stretch_costs_it_once),
+        cmocka_unit_test(patience_gives_up_few_without_a_try),
+        cmocka_unit_test(patience_counts_no_time_in_which_nothing_is_tried),
+        cmocka_unit_test(patience_for_a_bad_page_is_none_for_a_disk_that_is_away),
         cmocka_unit_test(patience_has_no_end_for_what_says_nothing_of_the_segment),
         cmocka_unit_test(patience_looks_at_damage_twice),
     };
