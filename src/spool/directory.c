@@ -322,9 +322,9 @@ static enum oh_status ask_last_segment(struct spool *spool, uint64_t *acknowledg
         directory_name(last->first, "", name);
         return oh_fail(
             why, OH_SYSTEM,
-            "%s/%s tells what was acknowledged, and cannot be read: %s; start again when "
-            "the disk works, or move that file away",
-            spool->config->spool.directory, name, err.text);
+            "%s/%s tells what was acknowledged, and cannot be read: %s; start again when it can%s",
+            spool->config->spool.directory, name, err.text,
+            result == SEGMENT_FAILED ? "; without it and its -wal its events are lost" : "");
     }
     if (result == SEGMENT_OK && greatest >= last->first) {
         if (greatest > *acknowledged)
@@ -359,6 +359,12 @@ static enum oh_status find_numbers(struct spool *spool, struct oh_error *err)
     bool doubtful = state != MARK_FINE && !is_first;
     uint64_t acknowledged = spool->acknowledged.number, drained = spool->drained.number;
 
+    /* Numbers would begin again, and a loss among those that were lost before is not counted. */
+    if (state == MARK_UNREAD && drained_state == MARK_UNREAD && spool->segment_count == 0)
+        return oh_fail(err, OH_SYSTEM,
+                       "%s: neither `acknowledged` nor `drained` can be read; start again when "
+                       "the disk works",
+                       spool->config->spool.directory);
     bool is_found = false;
     while (!is_found && spool->segment_count > 0 &&
            (doubtful || spool->segments[spool->segment_count - 1].first > acknowledged))
@@ -441,7 +447,8 @@ static enum oh_status take_lock(struct spool *spool, pid_t *owner, struct oh_err
     }
     char text[32];
     int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-    if (ftruncate(spool->lock, 0) != 0 || pwrite(spool->lock, text, (size_t)len, 0) != len)
+    if ((ftruncate(spool->lock, 0) != 0 || pwrite(spool->lock, text, (size_t)len, 0) != len) &&
+        errno != ENOSPC && errno != EDQUOT) /* for people only: what a full disk holds is drained */
         return oh_fail(err, OH_SYSTEM, "%s/lock: %s", path, strerror(errno));
     return OH_OK;
 }

@@ -221,12 +221,30 @@ def test_a_start_waits_for_a_disk_that_does_not_read(bed, when):
     assert sorted(bed.lines(bed.got)) == sorted(bed.lines(bed.acked)), done.stderr
 
 
+def test_a_mark_that_never_reads_is_derived_from_the_last_segment(bed):
+    put_one_segment(bed, is_killed=False)
+    done = get_striking(bed, "", "acknowledged", "drained")
+    assert done.returncode == 0 and numbers(done)["lost"] == 0 and "was derived" in done.stderr, done.stdout + done.stderr
+    assert sorted(bed.lines(bed.got)) == sorted(bed.lines(bed.acked)), done.stderr
+    assert bed.put("--events", 1)["acknowledged"] == 301
+
+
 def test_a_start_is_refused_where_nothing_tells_what_was_acknowledged(bed):
     segment = os.path.basename(put_one_segment(bed, is_killed=False))
     done = get_striking(bed, "", segment, "acknowledged")
     assert done.returncode == 2 and f"{segment} tells what was acknowledged, and cannot be read" in done.stderr, done.stderr
     assert os.listdir(bed.directory).count(segment) == 1
     bed.check_kept()
+
+
+def test_a_start_is_refused_where_numbers_would_begin_again(bed):
+    """Nothing waits, and neither mark reads: a loss among numbers that were lost before would not be counted."""
+    segment = put_one_segment(bed, is_killed=False)
+    bed.check_kept()
+    assert not os.path.exists(segment)
+    done = get_striking(bed, "", "acknowledged", "drained")
+    assert done.returncode == 2 and "neither `acknowledged` nor `drained` can be read" in done.stderr, done.stderr
+    assert bed.put("--events", 1)["acknowledged"] == 301
 
 
 def test_a_directory_that_does_not_read_loses_nothing(bed):
@@ -260,6 +278,7 @@ def test_a_disk_that_is_full_is_drained(bed):
     script = f"""
         mount -t tmpfs -o size=20m tmpfs {disk} || exit 90
         cp -r {bed.directory} {disk}/spool
+        : >{disk}/spool/lock # there is no room for who owns it either
         head -c 40m /dev/zero >{disk}/filler 2>/dev/null
         timeout 60 {" ".join(bed.command("get", directory=disk + "/spool"))}; echo "get gave $?"
     """
