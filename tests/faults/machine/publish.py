@@ -14,6 +14,7 @@ MARKS = {what: (f"<!-- made by tests/faults/report: {what} begin -->", f"<!-- ma
 PICTURE = "reliability.svg"
 BIN_MS = 200
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 900, 300, 60, 70, 30
+LABEL_WIDTH = 110  # of a fault's name; nearer to the edge it ends at its fault
 
 
 def table(head, rows):
@@ -102,7 +103,8 @@ def picture(result):
         left, right = x(hit["down_at_ms"]), x(hit["back_at_ms"])
         parts.append(f'<rect x="{left:.1f}" y="{TOP}" width="{max(1.5, right - left):.1f}" height="{plot_height}" '
                      'fill="#d33" fill-opacity="0.25"/>')
-        parts.append(f'<text x="{left:.1f}" y="{TOP - 6 - 12 * (number % 5)}" fill="#a22">'
+        side = "end" if left > WIDTH - LABEL_WIDTH else "start"
+        parts.append(f'<text x="{left:.1f}" y="{TOP - 6 - 12 * (number % 5)}" fill="#a22" text-anchor="{side}">'
                      f'{html.escape(hit["fault"])}</text>')
     points = " ".join(f"{x(number * BIN_MS):.1f},{y(rate):.1f} {x((number + 1) * BIN_MS):.1f},{y(rate):.1f}"
                       for number, rate in enumerate(rates))
