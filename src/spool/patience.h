@@ -68,8 +68,7 @@ static inline void patience_note_unopened(struct patience *patience)
     patience->untried = PATIENCE_STRETCH;
 }
 
-/* A record was read. The time stays over where it is: one bad page after the other would cost it.
- */
+/* A record was read. Time that is over stays so: one bad page after the other would cost it. */
 static inline void patience_note_record(struct patience *patience)
 {
     patience->failed_at_us = patience->failing_us = 0;

@@ -26,7 +26,8 @@ struct segment;
 enum segment_result segment_create(const char *path, struct segment **out,
                                    struct oh_error *err) OH_MUST_CHECK;
 
-/* Opens for reading, beside a writer or alone; whatever SQLite has to recover stays in the WAL. */
+/* Opens for reading, beside a writer or alone; whatever SQLite has to recover stays in the WAL.
+ * Where the disk has no room for the WAL's index nobody else can open it until it is closed. */
 enum segment_result segment_open(const char *path, struct segment **out,
                                  struct oh_error *err) OH_MUST_CHECK;
 

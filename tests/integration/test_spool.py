@@ -91,50 +91,49 @@ def test_kill_9_while_it_is_drained_gives_each_once_or_again(bed, rng):
     bed.check_kept()
 
 
-def test_a_full_disk_refuses_and_goes_on_when_there_is_room(bed):
-    """A tmpfs of 6 MiB, visible to this shell only; a file that fills it is deleted while events come."""
+def on_small_disk(bed, mib, script):
+    """The script, with a tmpfs of its own as disk/, visible to this shell only."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    disk = os.path.join(bed.root, "disk")
-    os.mkdir(disk)
-    put = " ".join(bed.command("put", "--events", 24000, "--rate", 8000, directory=disk + "/spool"))
-    get = " ".join(bed.command("get", directory=disk + "/spool"))
+    os.mkdir(os.path.join(bed.root, "disk"))
+    done = subprocess.run(["unshare", "--mount", "sh", "-c",
+                           f"mount -t tmpfs -o size={mib}m tmpfs disk || exit 90\n{script}"], capture_output=True,
+                          text=True, timeout=120, check=False, env=environment(), cwd=bed.root)
+    assert not SANITIZER.search(done.stderr), done.stderr
+    return done
+
+
+def test_a_full_disk_refuses_and_goes_on_when_there_is_room(bed):
+    """A file that fills it is deleted while events come."""
+    put = " ".join(bed.command("put", "--events", 24000, "--rate", 8000, directory="disk/spool"))
+    get = " ".join(bed.command("get", directory="disk/spool"))
     script = f"""
-        mount -t tmpfs -o size=40m tmpfs {disk} || exit 90
-        head -c 38m /dev/zero >{disk}/filler
+        head -c 38m /dev/zero >disk/filler
         {put} & child=$!
-        sleep 1.3; rm {disk}/filler
+        sleep 1.3; rm disk/filler
         wait $child; echo "put gave $?"
         {get}; echo "get gave $?"
     """
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True,
-                          timeout=120, check=False, env=environment())
+    done = on_small_disk(bed, 40, script)
     assert "put gave 1" in done.stdout and "get gave 0" in done.stdout, done.stdout + done.stderr
     assert "the disk is full" in done.stderr and "takes events again" in done.stderr
     acked = [int(line) for line in bed.lines(bed.acked)]
     assert set(bed.lines(bed.got)) >= set(bed.lines(bed.acked))
     assert max(acked) == 23999 and len(acked) < 24000
-    assert not SANITIZER.search(done.stderr), done.stderr
 
 
 def test_a_small_disk_is_used_for_events_and_not_for_the_wal_of_small_groups(bed):
     """The WAL writes each page anew for every group. On a disk with little room it is moved into the file while
     there is room for that, and gives its own back: 8 MiB hold 10,900 events of 600 bytes, not 8,400."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = os.path.join(bed.root, "disk")
-    os.mkdir(disk)
     put = " ".join(bed.command("put", "--events", 12000, "--lanes", 1, "--rate", 2500, "--payload", 600,
-                               directory=disk + "/spool"))
-    get = " ".join(bed.command("get", directory=disk + "/spool"))
-    script = f"mount -t tmpfs -o size=8m tmpfs {disk} || exit 90; {put}; {get}; echo \"get gave $?\""
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True,
-                          timeout=120, check=False, env=environment())
+                               directory="disk/spool"))
+    get = " ".join(bed.command("get", directory="disk/spool"))
+    script = f"{put}; {get}; echo \"get gave $?\""
+    done = on_small_disk(bed, 8, script)
     assert "get gave 0" in done.stdout and "the disk is full" in done.stderr, done.stdout + done.stderr
     acked = bed.lines(bed.acked)
     print(len(acked), "events in 8 MiB")
     assert len(acked) > 9600 and set(bed.lines(bed.got)) >= set(acked)
-    assert not SANITIZER.search(done.stderr), done.stderr
 
 
 def scenario(bed, log, *options):
@@ -191,48 +190,54 @@ def put_one_segment(bed, is_killed):
     return os.path.join(bed.directory, segment)
 
 
+def run_striking(bed, call, error, paths, argv, code):
+    """What came of argv, while this call of these files (of a thread: the ones that `error` says) fails."""
+    words = [word for path in paths for word in ("-P", path)]
+    done = bed.run(["strace", "-f", "-qq", "-o", os.path.join(bed.root, "strace"), *words, "-e", f"trace={call}", "-e",
+                    f"inject={call}:error={error}", *argv], check=False, codes=(0, 1, 2),
+                   ASAN_OPTIONS="detect_leaks=0:exitcode=86")
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def get_striking(bed, error, *names, code=0):
+    """bench/spool get, while reads of these files of the spool fail."""
+    paths = [os.path.join(bed.directory, name) for name in names]
+    return run_striking(bed, "pread64", error, paths, bed.command("get"), code)
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 @pytest.mark.parametrize("sound", [0, 30])
 def test_reads_that_fail_for_seconds_are_waited_for(bed, suffix, sound):
     """A disk that is away for a while has not changed what is on it: whatever read is the first to fail."""
-    segment, log = put_one_segment(bed, is_killed=bool(suffix)), os.path.join(bed.root, "strace")
-    done = bed.run(["strace", "-f", "-qq", "-o", log, "-P", segment + suffix, "-e", "trace=pread64",
-                    "-e", f"inject=pread64:error=EIO:when={sound + 1}..{sound + 7}", *bed.command("get")],
-                   check=False, ASAN_OPTIONS="detect_leaks=0:exitcode=86")
-    with open(log, encoding="utf-8") as file:
+    segment = os.path.basename(put_one_segment(bed, is_killed=bool(suffix)))
+    done = get_striking(bed, f"EIO:when={sound + 1}..{sound + 7}", segment + suffix)
+    with open(os.path.join(bed.root, "strace"), encoding="utf-8") as file:
         assert file.read().count("(INJECTED)") >= 7, done.stderr
     assert numbers(done)["lost"] == 0 and set(bed.lines(bed.got)) >= set(bed.lines(bed.acked)), done.stderr
 
 
-def get_striking(bed, when, *names):
-    """bench/spool get; reads of these files fail."""
-    paths = [word for name in names for word in ("-P", os.path.join(bed.directory, name))]
-    return bed.run(["strace", "-f", "-qq", "-o", os.path.join(bed.root, "strace"), *paths, "-e", "trace=pread64", "-e",
-                    f"inject=pread64:error=EIO{when}", *bed.command("get")], check=False, codes=(0, 1, 2),
-                   ASAN_OPTIONS="detect_leaks=0:exitcode=86")
-
-
 @pytest.mark.parametrize("when", ["1..8", "1..3+2", "2..3", "1..9+2"])
 def test_a_start_waits_for_a_disk_that_does_not_read(bed, when):
-    """What was acknowledged stands in the mark; where that does not read, in the last segment alone."""
+    """What was acknowledged stands in the mark, and in the last segment: neither is taken for damaged at once."""
     segment = os.path.basename(put_one_segment(bed, is_killed=False))
-    done = get_striking(bed, f":when={when}", segment, "acknowledged", "drained")
-    assert done.returncode == 0 and numbers(done)["lost"] == 0, done.stdout + done.stderr
+    done = get_striking(bed, f"EIO:when={when}", segment, "acknowledged", "drained")
+    assert numbers(done)["lost"] == 0, done.stdout + done.stderr
     assert sorted(bed.lines(bed.got)) == sorted(bed.lines(bed.acked)), done.stderr
 
 
 def test_a_mark_that_never_reads_is_derived_from_the_last_segment(bed):
     put_one_segment(bed, is_killed=False)
-    done = get_striking(bed, "", "acknowledged", "drained")
-    assert done.returncode == 0 and numbers(done)["lost"] == 0 and "was derived" in done.stderr, done.stdout + done.stderr
+    done = get_striking(bed, "EIO", "acknowledged", "drained")
+    assert numbers(done)["lost"] == 0 and "was derived" in done.stderr, done.stdout + done.stderr
     assert sorted(bed.lines(bed.got)) == sorted(bed.lines(bed.acked)), done.stderr
     assert bed.put("--events", 1)["acknowledged"] == 301
 
 
 def test_a_start_is_refused_where_nothing_tells_what_was_acknowledged(bed):
     segment = os.path.basename(put_one_segment(bed, is_killed=False))
-    done = get_striking(bed, "", segment, "acknowledged")
-    assert done.returncode == 2 and f"{segment} tells what was acknowledged, and cannot be read" in done.stderr, done.stderr
+    done = get_striking(bed, "EIO", segment, "acknowledged", code=2)
+    assert f"{segment} tells what was acknowledged, and cannot be read" in done.stderr, done.stderr
     assert os.listdir(bed.directory).count(segment) == 1
     bed.check_kept()
 
@@ -242,48 +247,37 @@ def test_a_start_is_refused_where_numbers_would_begin_again(bed):
     segment = put_one_segment(bed, is_killed=False)
     bed.check_kept()
     assert not os.path.exists(segment)
-    done = get_striking(bed, "", "acknowledged", "drained")
-    assert done.returncode == 2 and "neither `acknowledged` nor `drained` can be read" in done.stderr, done.stderr
+    done = get_striking(bed, "EIO", "acknowledged", "drained", code=2)
+    assert "neither `acknowledged` nor `drained` can be read" in done.stderr, done.stderr
     assert bed.put("--events", 1)["acknowledged"] == 301
 
 
 def test_a_directory_that_does_not_read_loses_nothing(bed):
     """It is not an empty one: nothing is opened, and nothing called lost."""
     put_one_segment(bed, is_killed=False)
-    log = os.path.join(bed.root, "strace")
-    done = bed.run(["strace", "-f", "-qq", "-o", log, "-P", bed.directory, "-e", "trace=getdents64", "-e",
-                    "inject=getdents64:error=EIO:when=1", *bed.command("get")], check=False, codes=(2,),
-                   ASAN_OPTIONS="detect_leaks=0:exitcode=86")
-    assert done.returncode == 2 and "Input/output error" in done.stderr, done.stdout + done.stderr
+    done = run_striking(bed, "getdents64", "EIO:when=1", [bed.directory], bed.command("get"), 2)
+    assert "Input/output error" in done.stderr, done.stderr
     bed.check_kept()
 
 
 def test_looking_ends_where_a_file_cannot_be_opened(bed, config):
-    segment, log = put_one_segment(bed, is_killed=False), os.path.join(bed.root, "strace")
-    done = bed.run(["strace", "-f", "-qq", "-o", log, "-P", segment, "-e", "trace=openat", "-e",
-                    "inject=openat:error=EACCES", BINARY, "spool", "export", "-c", config], check=False,
-                   ASAN_OPTIONS="detect_leaks=0:exitcode=86")
-    assert done.returncode == 1 and "Permission denied" in done.stderr and "300 of 300" in done.stderr, done.stderr
+    segment = put_one_segment(bed, is_killed=False)
+    done = run_striking(bed, "openat", "EACCES", [segment], [BINARY, "spool", "export", "-c", config], 1)
+    assert "Permission denied" in done.stderr and "300 of 300" in done.stderr, done.stderr
     bed.check_kept()
 
 
 def test_a_disk_that_is_full_is_drained(bed):
     """To read a segment SQLite wants an index beside it. Where the segments fill the disk there is never room for one."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = os.path.join(bed.root, "disk")
-    os.mkdir(disk)
     segment = put_one_segment(bed, is_killed=True)
     os.unlink(segment + "-shm")
     script = f"""
-        mount -t tmpfs -o size=20m tmpfs {disk} || exit 90
-        cp -r {bed.directory} {disk}/spool
-        : >{disk}/spool/lock # there is no room for who owns it either
-        head -c 40m /dev/zero >{disk}/filler 2>/dev/null
-        timeout 60 {" ".join(bed.command("get", directory=disk + "/spool"))}; echo "get gave $?"
+        cp -r {bed.directory} disk/spool
+        : >disk/spool/lock # there is no room for who owns it either
+        head -c 40m /dev/zero >disk/filler 2>/dev/null
+        timeout 60 {" ".join(bed.command("get", directory="disk/spool"))}; echo "get gave $?"
     """
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True,
-                          timeout=120, check=False, env=environment())
+    done = on_small_disk(bed, 20, script)
     assert "get gave 0" in done.stdout, done.stdout + done.stderr
     assert set(bed.lines(bed.got)) >= set(bed.lines(bed.acked))
 
