@@ -430,6 +430,15 @@ def test_losses_are_told_everywhere(bed, config, database):
     assert "records are lost" in drained.stderr
 
 
+def test_drain_says_that_the_disk_does_not_read(bed, config):
+    segment = put_one_segment(bed, is_killed=False)
+    done = run_striking(bed, "pread64", "EIO", [segment],
+                        ["timeout", "--preserve-status", "-s", "INT", "6", BINARY, "spool", "drain", "-c", config], 1)
+    assert done.stdout == "0 drained, 0 lost, 300 left\n"
+    assert "oncehook spool: a segment cannot be read: disk I/O error" in done.stderr, done.stderr
+    assert oncehook("spool", "drain", "-c", config).stdout == "300 drained, 0 lost, 0 left\n"
+
+
 @pytest.mark.parametrize("where", ["inside", "at its end"])
 def test_a_damaged_stretch_is_one_line_of_the_log(bed, config, where):
     """Whatever it takes to read it: SQLite gives up at each record, and each is looked at twice."""
