@@ -316,7 +316,7 @@ static void spool_survives_a_missing_file(void **state)
  * only those of a page of records fail; whether no file can be made. */
 enum { PAGE_BYTES = 8192, LEAF = 0x0d };
 static _Thread_local int failing_reads, reads_between, reads_left;
-static _Thread_local bool fails_leaves, is_read_only;
+static _Thread_local bool fails_leaves, is_read_only, fails_opening;
 
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset);
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
@@ -339,8 +339,8 @@ int open64(const char *file, int oflag, ...)
     va_start(list, oflag);
     int mode = oflag & O_CREAT ? va_arg(list, int) : 0;
     va_end(list);
-    if (is_read_only && oflag & O_CREAT) {
-        errno = EROFS;
+    if (fails_opening || (is_read_only && oflag & O_CREAT)) {
+        errno = fails_opening ? EIO : EROFS;
         return -1;
     }
     return (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
@@ -435,19 +435,31 @@ static void spool_says_why_nothing_is_drained(void **state)
     bed_close(bed);
 }
 
-static void spool_goes_on_when_the_disk_never_reads(void **state)
+static void spool_goes_on(struct bed *bed)
 {
-    struct bed *bed = *state;
     struct losses losses = {.count = 0};
-    drain_failing(bed, 1000000, 0, 300);
-    assert_in_range(failing_reads, 1, 1000000 - 4); /* it was tried, for the 300 ms and after */
-    failing_reads = 0;
     spool_each_loss(bed->spool, take_loss, &losses);
     assert_int_equal(losses.count, EVENTS - DRAINED);
     assert_true(is_kept_aside(bed));
     bed_put(bed, EVENTS, 1);
     assert_int_equal(bed_drain(bed), 1);
     bed_close(bed);
+}
+
+static void spool_goes_on_when_the_disk_never_reads(void **state)
+{
+    drain_failing(*state, 1000000, 0, 300);
+    assert_in_range(failing_reads, 1, 1000000 - 4); /* it was tried, for the 300 ms and after */
+    failing_reads = 0;
+    spool_goes_on(*state);
+}
+
+static void spool_goes_on_when_a_file_never_opens(void **state)
+{
+    fails_opening = true; /* by open64(), as SQLite opens */
+    drain_failing(*state, 0, 0, 300);
+    fails_opening = false;
+    spool_goes_on(*state);
 }
 
 int main(void)
@@ -463,6 +475,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(spool_waits_for_a_disk_that_is_read_only, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_says_why_nothing_is_drained, setup, teardown),
         cmocka_unit_test_setup_teardown(spool_goes_on_when_the_disk_never_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(spool_goes_on_when_a_file_never_opens, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
